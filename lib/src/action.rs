@@ -1,0 +1,127 @@
+//! The actions of an agent, and how its meta-data announces them.
+
+use std::time::Duration;
+
+/// What Pacemaker, ocf-tester or a person may ask of an agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Make the resource active; in a promotable clone: unpromoted.
+    Start,
+    /// Make it inactive, and prove it.
+    Stop,
+    /// Say what it is.
+    Monitor,
+    /// From unpromoted to promoted.
+    Promote,
+    /// From promoted to unpromoted.
+    Demote,
+    /// Hear what Pacemaker does or did to the other instances.
+    Notify,
+    /// Take up what changed outside the parameters, such as a file.
+    Reload,
+    /// Take up changed `reloadable` parameters.
+    ReloadAgent,
+    /// Check the parameters, and at level 10 the node.
+    ValidateAll,
+    /// Describe the agent.
+    MetaData,
+    /// Go on with work that outlives the action which began it; asked for by this program only.
+    Background,
+}
+
+const NAMES: &[(&str, Action)] = &[
+    ("start", Action::Start),
+    ("stop", Action::Stop),
+    ("monitor", Action::Monitor),
+    ("promote", Action::Promote),
+    ("demote", Action::Demote),
+    ("notify", Action::Notify),
+    ("reload", Action::Reload),
+    ("reload-agent", Action::ReloadAgent),
+    ("validate-all", Action::ValidateAll),
+    ("meta-data", Action::MetaData),
+    ("background", Action::Background),
+];
+
+impl Action {
+    /// The action of that name; the names are those of OCF 1.1.
+    pub fn named(name: &str) -> Option<Self> {
+        NAMES.iter().find(|(known, _)| *known == name).map(|(_, action)| *action)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        NAMES.iter().find(|(_, action)| *action == self).map_or("", |(name, _)| name)
+    }
+
+    /// Whether two of these for one instance must never run at the same time.
+    pub(crate) fn changes_the_resource(self) -> bool {
+        use Action::{Demote, Promote, Reload, ReloadAgent, Start, Stop};
+        matches!(self, Start | Stop | Promote | Demote | Reload | ReloadAgent)
+    }
+
+    /// Whether it must be carried out even with parameters that are wrong: what is up has to come down.
+    pub(crate) fn forgives_parameters(self) -> bool {
+        matches!(self, Self::Stop | Self::Demote | Self::Notify)
+    }
+}
+
+/// One line of the meta-data's `<actions>`.
+#[derive(Debug, Clone, Copy)]
+pub struct Advertised {
+    /// Which action.
+    pub action: Action,
+    /// How long it may take, in seconds; also its limit when nothing else says.
+    pub timeout: u32,
+    /// For monitor: how often, in seconds.
+    pub interval: Option<u32>,
+    /// For monitor: `Promoted` or `Unpromoted`, when the line is for one role only.
+    pub role: Option<&'static str>,
+    /// For monitor and validate-all: the check level.
+    pub depth: Option<u32>,
+}
+
+impl Advertised {
+    /// A line with a timeout in seconds and nothing else.
+    pub const fn new(action: Action, timeout: u32) -> Self {
+        Self { action, timeout, interval: None, role: None, depth: None }
+    }
+
+    /// The same line with a check level.
+    #[must_use]
+    pub const fn depth(self, depth: u32) -> Self {
+        Self { depth: Some(depth), ..self }
+    }
+
+    /// The same line with an interval in seconds and, where it is for one role only, that role.
+    #[must_use]
+    pub const fn every(self, interval: u32, role: Option<&'static str>) -> Self {
+        Self { interval: Some(interval), role, ..self }
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_leads_to_its_action_and_back() {
+        for (name, action) in NAMES {
+            assert_eq!(Action::named(name), Some(*action));
+            assert_eq!(action.name(), *name);
+        }
+        for unknown in ["", "status", "migrate_to", "Start", "start "] {
+            assert_eq!(Action::named(unknown), None, "{unknown:?}");
+        }
+    }
+
+    #[test]
+    fn what_takes_a_resource_down_does_not_ask_for_right_parameters() {
+        assert!(Action::Stop.forgives_parameters() && Action::Demote.forgives_parameters());
+        assert!(!Action::Start.forgives_parameters() && !Action::Monitor.forgives_parameters());
+    }
+}

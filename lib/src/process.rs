@@ -1,0 +1,282 @@
+//! The one place that starts other programs.
+
+use std::ffi::OsString;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, poll};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use crate::deadline::Deadline;
+
+/// Where programs are looked for, whatever the caller's PATH says.
+const SEARCHED: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+/// More output than this is read and thrown away: a child that goes wild must not fill the memory.
+const KEPT_OUTPUT: usize = 1 << 20;
+/// A child that has closed its output ends at once as a rule; so long between two looks otherwise.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+/// A program and its arguments; never a shell.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    arguments: Vec<OsString>,
+    variables: Vec<(String, String)>,
+    input: Vec<u8>,
+}
+
+/// What a program left behind.
+#[derive(Debug)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output, at most a mebibyte.
+    pub stdout: String,
+    /// Its standard error, at most a mebibyte.
+    pub stderr: String,
+}
+
+impl Program {
+    /// A program by name, looked for in the system's directories, or by absolute path.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), arguments: Vec::new(), variables: Vec::new(), input: Vec::new() }
+    }
+
+    /// With these further arguments.
+    #[must_use]
+    pub fn args<A: Into<OsString>>(mut self, arguments: impl IntoIterator<Item = A>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(Into::into));
+        self
+    }
+
+    /// With a variable in its environment, which holds nothing else than PATH and the C locale.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With this on its standard input.
+    #[must_use]
+    pub fn input(mut self, input: impl Into<Vec<u8>>) -> Self {
+        self.input = input.into();
+        self
+    }
+
+    /// Where the program is, if it is installed.
+    pub fn path(&self) -> Option<PathBuf> {
+        if self.name.starts_with('/') {
+            return Some(PathBuf::from(&self.name)).filter(|path| path.exists());
+        }
+        SEARCHED.iter().map(|directory| Path::new(directory).join(&self.name)).find(|path| path.exists())
+    }
+
+    /// Runs it to its end and gives back what it said, however it ended. At the deadline its whole process group is
+    /// killed, and the error says how long it was waited for.
+    pub fn run(self, deadline: Deadline) -> Result<Output> {
+        let mut child = self.spawn()?;
+        let group = Pid::from_raw(child.id().try_into().context("a process id is larger than the kernel makes them")?);
+        let collected = collect(&mut child, &self.input, deadline);
+        if collected.is_err() {
+            // The group may be gone already; that is what is wanted.
+            let _ = killpg(group, Signal::SIGKILL);
+            let _ = child.wait();
+        }
+        let (status, stdout, stderr) = collected.with_context(|| self.name.clone())?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this module is where programs are started")]
+    fn spawn(&self) -> Result<Child> {
+        let Some(path) = self.path() else {
+            bail!("{} is not installed: it is in none of {}", self.name, SEARCHED.join(", "));
+        };
+        let input = if self.input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        let mut command = Command::new(&path);
+        command.args(&self.arguments).env_clear().env("PATH", SEARCHED.join(":")).env("LC_ALL", "C");
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.process_group(0).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().with_context(|| format!("cannot start {}", path.display()))
+    }
+}
+
+impl Output {
+    /// The output of a program that must succeed; otherwise an error with its own words.
+    pub fn success(self, what: &str) -> Result<Self> {
+        if self.status.success() {
+            return Ok(self);
+        }
+        let words = self.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        bail!("{what} failed ({}){}{words}", self.status, if words.is_empty() { "" } else { ": " });
+    }
+}
+
+/// Starts this very program again for work that outlives the action. The child makes itself a session of its own
+/// (setsid(2) needs no privilege, and a process just forked leads no group), so that Pacemaker, which kills the
+/// action's process group on a timeout, does not reach it, and keeps none of the action's files open.
+#[expect(clippy::disallowed_methods, reason = "this module is where programs are started")]
+pub(crate) fn detach(arguments: &[OsString]) -> Result<()> {
+    let this = std::env::current_exe().context("cannot tell the path of this program")?;
+    let mut command = Command::new(&this);
+    command.args(arguments).current_dir("/").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().with_context(|| format!("cannot start {} in the background", this.display()))?;
+    Ok(())
+}
+
+type Collected = (ExitStatus, Vec<u8>, Vec<u8>);
+
+fn collect(child: &mut Child, input: &[u8], deadline: Deadline) -> Result<Collected> {
+    let mut stdin = child.stdin.take();
+    let mut out = child.stdout.take().context("no pipe to its output")?;
+    let mut err = child.stderr.take().context("no pipe to its errors")?;
+    for pipe in [stdin.as_ref().map(AsFd::as_fd), Some(out.as_fd()), Some(err.as_fd())].into_iter().flatten() {
+        fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("cannot make a pipe non-blocking")?;
+    }
+    let (mut stdout, mut stderr, mut written) = (Vec::new(), Vec::new(), 0);
+    let (mut out_open, mut err_open) = (true, true);
+    while out_open || err_open {
+        if deadline.passed() {
+            bail!("did not end within {:.1} s and was killed", deadline.budget().as_secs_f32());
+        }
+        let readable = |pipe, open: bool| open.then(|| PollFd::new(pipe, PollFlags::POLLIN));
+        let pipes = [readable(out.as_fd(), out_open), readable(err.as_fd(), err_open)];
+        let mut waiting: Vec<_> = pipes.into_iter().flatten().collect();
+        waiting.extend(stdin.as_ref().map(|pipe| PollFd::new(pipe.as_fd(), PollFlags::POLLOUT)));
+        match poll(&mut waiting, deadline.at_most(Duration::from_millis(100)).poll_timeout()) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(error) => bail!("cannot wait for its output: {error}"),
+        }
+        if let Some(pipe) = &mut stdin
+            && !feed(pipe, input, &mut written)?
+        {
+            stdin = None;
+        }
+        out_open = out_open && drain(&mut out, &mut stdout)?;
+        err_open = err_open && drain(&mut err, &mut stderr)?;
+        // A grandchild may hold the pipes open for ever; what counts is the child.
+        if let Some(status) = child.try_wait()? {
+            drain(&mut out, &mut stdout)?;
+            drain(&mut err, &mut stderr)?;
+            return Ok((status, stdout, stderr));
+        }
+    }
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok((status, stdout, stderr));
+        }
+        if !deadline.sleep(LOOK_AGAIN) {
+            bail!("closed its output but did not end within {:.1} s and was killed", deadline.budget().as_secs_f32());
+        }
+    }
+}
+
+/// Writes what the pipe takes; false when there is nothing more to write, or the child does not want it.
+fn feed(pipe: &mut impl Write, input: &[u8], written: &mut usize) -> Result<bool> {
+    match pipe.write(&input[*written..]) {
+        Ok(count) => {
+            *written += count;
+            Ok(*written < input.len())
+        }
+        Err(error) => match error.kind() {
+            std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted => Ok(true),
+            std::io::ErrorKind::BrokenPipe => Ok(false),
+            _ => bail!("cannot write its input: {error}"),
+        },
+    }
+}
+
+/// Reads what is there; false at the end of the stream.
+fn drain(pipe: &mut impl Read, kept: &mut Vec<u8>) -> Result<bool> {
+    let mut buffer = [0; 16 * 1024];
+    loop {
+        match pipe.read(&mut buffer) {
+            Ok(0) => return Ok(false),
+            Ok(count) => {
+                let room = KEPT_OUTPUT.saturating_sub(kept.len()).min(count);
+                kept.extend_from_slice(&buffer[..room]);
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(true),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => bail!("cannot read its output: {error}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Instant;
+
+    fn soon() -> Deadline {
+        Deadline::after(Duration::from_secs(10))
+    }
+
+    #[test]
+    fn a_program_gets_its_arguments_as_they_are() {
+        let output = Program::new("printf").args(["%s|", "$HOME; a b", "*"]).run(soon()).unwrap();
+        assert_eq!(output.stdout, "$HOME; a b|*|");
+        assert!(output.status.success());
+    }
+
+    #[test]
+    fn its_environment_is_clean_and_its_locale_c() {
+        let output = Program::new("env").variable("PCMK_ipc_type", "shared-mem").run(soon()).unwrap();
+        let mut lines: Vec<_> = output.stdout.lines().collect();
+        lines.sort_unstable();
+        assert_eq!(lines, ["LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "PCMK_ipc_type=shared-mem"]);
+    }
+
+    #[test]
+    fn input_larger_than_a_pipe_reaches_it() {
+        let input = vec![b'x'; 300_000];
+        let output = Program::new("cat").input(input.clone()).run(soon()).unwrap();
+        assert_eq!(output.stdout.as_bytes(), input);
+    }
+
+    #[test]
+    fn a_wild_child_does_not_fill_the_memory() {
+        let output = Program::new("head").args(["-c", "5000000", "/dev/zero"]).run(soon()).unwrap();
+        assert_eq!(output.stdout.len(), KEPT_OUTPUT);
+    }
+
+    #[test]
+    fn a_child_that_hangs_is_killed_at_the_deadline_with_its_children() {
+        let begun = Instant::now();
+        let script = "sleep 4711 & echo $!; wait";
+        let error =
+            Program::new("sh").args(["-c", script]).run(Deadline::after(Duration::from_millis(300))).unwrap_err();
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert_eq!(format!("{error:#}"), "sh: did not end within 0.3 s and was killed");
+        let left = Program::new("pgrep").args(["-f", "sleep 4711"]).run(soon()).unwrap();
+        assert_eq!(left.stdout, "", "the child's child lives");
+    }
+
+    #[test]
+    fn a_grandchild_that_keeps_the_pipes_does_not_hold_the_answer() {
+        let begun = Instant::now();
+        let output = Program::new("sh").args(["-c", "sleep 30 & echo done; exit 3"]).run(soon()).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        assert_eq!((output.stdout.as_str(), output.status.code()), ("done\n", Some(3)));
+    }
+
+    #[test]
+    fn a_missing_program_is_named() {
+        let error = Program::new("no-such-program").run(soon()).unwrap_err();
+        assert!(format!("{error:#}").starts_with("no-such-program is not installed"));
+    }
+
+    #[test]
+    fn failure_carries_the_programs_own_words() {
+        let output = Program::new("ls").args(["/no/such/file"]).run(soon()).unwrap();
+        let error = output.success("listing").unwrap_err();
+        assert!(error.to_string().contains("/no/such/file") && error.to_string().starts_with("listing failed"));
+    }
+}

@@ -29,8 +29,12 @@ pub(crate) fn read(about: &About, arguments: impl IntoIterator<Item = OsString>)
     };
     let matches = match read {
         Ok(matches) => matches,
-        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+        Err(error) if error.kind() == ErrorKind::DisplayVersion => {
             return Ok(Request::Text(error.render().to_string()));
+        }
+        // Made only for who asks: it is the dearest part of the command line, and a monitor has no use for it.
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => {
+            return Ok(Request::Text(format!("{}\n{}\n", error.render(), about.help())));
         }
         Err(error) => {
             let words = error.render().to_string();
@@ -38,6 +42,9 @@ pub(crate) fn read(about: &About, arguments: impl IntoIterator<Item = OsString>)
             return Err(Failure::new(Kind::Arguments, format!("{first}; see {} --help", about.name)));
         }
     };
+    if matches.get_flag("manual") {
+        return Ok(Request::Text(about.manual()));
+    }
     let text = |value: &OsString| value.to_string_lossy().into_owned();
     let parameters = matches.get_many("parameter").into_iter().flatten().map(|pair| {
         let pair = text(pair);
@@ -60,7 +67,6 @@ fn command(about: &About) -> Command {
     Command::new(about.name)
         .version(about.version)
         .about(about.short)
-        .after_help(about.help())
         .disable_help_subcommand(true)
         .arg(Arg::new("action").value_parser(any_bytes.clone()).help("What to do: monitor, start, stop, …"))
         .arg(
@@ -70,6 +76,12 @@ fn command(about: &About) -> Command {
                 .value_parser(any_bytes.clone())
                 .action(ArgAction::Append)
                 .help("Sets a parameter, for work by hand"),
+        )
+        .arg(
+            Arg::new("manual")
+                .long("manual")
+                .action(ArgAction::SetTrue)
+                .help("Prints the manual page, for man(1) to format"),
         )
         .arg(Arg::new("ignored").value_parser(any_bytes).num_args(0..).hide(true))
 }
@@ -121,6 +133,8 @@ mod tests {
     fn help_and_version_are_texts() {
         let Request::Text(help) = ask(&["--help"]).unwrap() else { panic!("no text") };
         assert!(help.contains("NAME=VALUE") && help.contains("mode (default: a)"), "{help}");
+        let Request::Text(page) = ask(&["--manual"]).unwrap() else { panic!("no text") };
+        assert_eq!(page, SAMPLE.manual());
         assert_eq!(ask(&["--version"]).unwrap(), Request::Text("sample 1.2.3\n".to_owned()));
     }
 }

@@ -1,5 +1,6 @@
 //! An agent, and one run of it: from the arguments to the exit status.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -71,6 +72,7 @@ pub struct Run {
     /// The instance's state.
     pub store: Store,
     check_level: u32,
+    cluster_silent: Cell<bool>,
 }
 
 impl Run {
@@ -81,7 +83,13 @@ impl Run {
 
     /// The cluster, as far as this instance talks with it.
     pub fn cluster(&self) -> Cluster<'_> {
-        Cluster { environment: &self.environment, store: &self.store, log: &self.log, deadline: self.deadline }
+        Cluster {
+            environment: &self.environment,
+            store: &self.store,
+            log: &self.log,
+            deadline: self.deadline,
+            silent: &self.cluster_silent,
+        }
     }
 
     /// For a monitor that wants to mend something: the lock of the mutating actions, if none of them runs.
@@ -145,6 +153,7 @@ impl Run {
             store: Store::new(environment.state_directory(), A::ABOUT.name, environment.instance()),
             environment,
             check_level: level,
+            cluster_silent: Cell::new(false),
         }
     }
 

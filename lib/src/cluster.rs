@@ -3,12 +3,13 @@
 //! Pacemaker's tools are slow beside a monitor and may hang, so a value is sent only when it changed or when
 //! pacemaker-attrd, which keeps the values, was started anew; and no failure here ever changes an action's result.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::fs;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::time::{ClockId, clock_gettime};
 use quick_xml::events::Event;
 
@@ -36,6 +37,8 @@ pub struct Cluster<'a> {
     pub(crate) store: &'a Store,
     pub(crate) log: &'a Log,
     pub(crate) deadline: Deadline,
+    /// A tool has hung or failed in this action: the next one would too, and the action has other things to do.
+    pub(crate) silent: &'a Cell<bool>,
 }
 
 impl Cluster<'_> {
@@ -61,7 +64,7 @@ impl Cluster<'_> {
     }
 
     fn send(&self, name: &str, value: &str, program: Program) {
-        if !self.environment.by_pacemaker() {
+        if !self.environment.by_pacemaker() || self.silent.get() {
             return;
         }
         let mut sent = Sent::read(self.store);
@@ -127,10 +130,15 @@ impl Cluster<'_> {
     }
 
     fn run(&self, program: Program) -> Result<crate::process::Output> {
+        if self.silent.get() {
+            bail!("the cluster did not answer before");
+        }
         // Settings such as PCMK_ipc_type decide how the tools reach the daemons.
         let settings = self.environment.starting_with("PCMK_");
         let program = settings.fold(program, |program, (name, value)| program.variable(name, value));
-        program.run(self.deadline.at_most(PATIENCE.min(self.deadline.remaining() / 2)))
+        let output = program.run(self.deadline.at_most(PATIENCE.min(self.deadline.remaining() / 2)));
+        self.silent.set(output.is_err());
+        output
     }
 }
 

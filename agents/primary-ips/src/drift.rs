@@ -146,9 +146,9 @@ mod tests {
     fn missing_misplaced_and_doubled_addresses_are_told_apart() {
         let right = present("192.0.2.1", 24, 2);
         assert_eq!(between(std::slice::from_ref(&right)), (1, 0));
-        assert_eq!(between(&[right.clone(), present("192.0.2.2", 25, 2)]), (1, 1));
-        assert_eq!(between(&[right.clone(), present("192.0.2.2", 24, 3)]), (1, 1));
-        assert_eq!(between(&[right.clone(), present("192.0.2.2", 24, 2), present("192.0.2.2", 24, 3)]), (0, 1));
+        assert_eq!(between(&[right, present("192.0.2.2", 25, 2)]), (1, 1));
+        assert_eq!(between(&[right, present("192.0.2.2", 24, 3)]), (1, 1));
+        assert_eq!(between(&[right, present("192.0.2.2", 24, 2), present("192.0.2.2", 24, 3)]), (0, 1));
         assert_eq!(between(&[right, Present { dad_failed: true, ..present("192.0.2.2", 24, 2) }]), (1, 1));
     }
 

@@ -6,7 +6,6 @@ use crate::parameters::CheckLink;
 use crate::record::Role;
 
 /// What was seen.
-#[expect(clippy::struct_excessive_bools, reason = "facts that are independent of each other")]
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     /// The instance belongs to a promotable clone.

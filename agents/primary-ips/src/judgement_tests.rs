@@ -25,6 +25,7 @@ fn plain(facts: Facts) -> Facts {
     Facts { promotable: false, ..facts }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "what the facts hold is optional")]
 fn some(text: &str) -> Option<String> {
     Some(text.to_owned())
 }

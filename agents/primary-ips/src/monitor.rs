@@ -269,7 +269,7 @@ fn mend(
     };
     let wanted = Record { role: Role::Active, list, addresses: wanted };
     let degraded = if run.environment.promotable() { State::DegradedPromoted } else { State::Degraded };
-    match settle(run, settings, &mut survey.kernel, survey.record.as_ref(), wanted) {
+    match settle(run, settings, &mut survey.kernel, survey.record.as_ref(), &wanted) {
         Ok(settled) => {
             run.log.info(&format!("{found}: {settled}"));
             Ok(drift.map_or(verdict, |drift| Verdict::Found(degraded, Some(format!("{drift}; put right: {settled}")))))

@@ -42,8 +42,14 @@ impl Namespace {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// Gives the interface an address that can be used at once: without duplicate address detection.
+    pub(crate) fn add_address(&self, interface: &str, address: &str) {
+        let no_detection = if address.contains(':') { "nodad" } else { "" };
+        self.ip(&format!("address add {address} dev {interface} {no_detection}"));
+    }
+
     /// Lays a cable: an interface `here` of this network and one `there` of another, both up. Duplicate address
-    /// detection is off at both ends unless a test switches it on, so that no test waits for link-local addresses.
+    /// detection is off at both ends unless a test switches it on (accept_dad), so that no test waits for it.
     pub(crate) fn cable(&self, here: &str, other: &Self, there: &str) {
         let path = format!("/proc/{}/fd/{}", std::process::id(), other.0.as_raw_fd());
         self.ip(&format!("link add {here} type veth peer name {there} netns {path}"));

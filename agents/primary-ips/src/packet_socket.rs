@@ -187,7 +187,7 @@ mod tests {
     fn a_socket_takes_in_what_it_is_there_for_and_nothing_else() {
         let (here, there) = (Namespace::new(), Namespace::new());
         here.cable("eth0", &there, "eth0");
-        there.ip("address add 2001:db8::9/64 dev eth0");
+        there.add_address("eth0", "2001:db8::9/64");
         there.ip("neighbour add 2001:db8::1 lladdr 02:00:00:00:00:0a dev eth0");
         let sockets = [Listen::Arp, Listen::Neighbours, Listen::Nothing].map(|listen| open(&here, listen));
         for socket in &sockets {

@@ -244,6 +244,7 @@ pub(crate) enum CheckLink {
 }
 
 /// The parameters, typed.
+#[expect(clippy::struct_excessive_bools, reason = "each is a parameter of its own")]
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) ip_file: PathBuf,

@@ -23,7 +23,7 @@ pub(crate) fn activate(run: &Run, settings: &Settings) -> Done {
     let before = Record::read(&run.store)?;
     let wanted = wanted(run, settings, &mut kernel, before.as_ref())?;
     let count = wanted.addresses.len();
-    let settled = settle(run, settings, &mut kernel, before.as_ref(), wanted)?;
+    let settled = settle(run, settings, &mut kernel, before.as_ref(), &wanted)?;
     run.log.info(&format!("{} are up: {settled}", addresses(count)));
     Ok(())
 }

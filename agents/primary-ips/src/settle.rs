@@ -40,7 +40,7 @@ pub(crate) fn settle(
     settings: &Settings,
     kernel: &mut Kernel,
     before: Option<&Record>,
-    wanted: Record,
+    wanted: &Record,
 ) -> Result<Settled, NotRaised> {
     let had = before.map(|record| record.addresses.as_slice()).unwrap_or_default();
     let staying: HashSet<IpAddr> = wanted.addresses.iter().map(|placed| placed.address).collect();

@@ -49,8 +49,8 @@ fn a_neighbour_that_knew_the_address_elsewhere_learns_where_it_is() {
     for form in [Form::Request, Form::Reply] {
         for address in ["192.0.2.1", "2001:db8::1"] {
             let (node, other) = hosts();
-            other.ip("address add 192.0.2.9/24 dev eth0");
-            other.ip("address add 2001:db8::9/64 dev eth0");
+            other.add_address("eth0", "192.0.2.9/24");
+            other.add_address("eth0", "2001:db8::9/64");
             other.ip(&format!("neighbour replace {address} lladdr 02:00:00:00:00:99 dev eth0 nud reachable"));
             assert_eq!(announce_on(&node, "eth0", &[address.parse().unwrap()], form, 100), sent(1));
             let believed = other.ip(&format!("neighbour show to {address} dev eth0"));

@@ -41,10 +41,10 @@ fn is_alive(client: &mut TcpStream) -> bool {
 fn clients_of_the_addresses_are_told_and_all_others_are_left_alone() {
     let (node, outside) = hosts();
     for address in ["192.0.2.1/24", "192.0.2.2/24", "2001:db8::1/64"] {
-        node.ip(&format!("address add {address} dev eth0"));
+        node.add_address("eth0", address);
     }
-    outside.ip("address add 192.0.2.9/24 dev eth0");
-    outside.ip("address add 2001:db8::9/64 dev eth0");
+    outside.add_address("eth0", "192.0.2.9/24");
+    outside.add_address("eth0", "2001:db8::9/64");
     let (listener, mut plain, _end1) = connected(&node, &outside, "0.0.0.0", "192.0.2.1");
     let (_dual, mut mapped, _end2) = connected(&node, &outside, "::", "192.0.2.1");
     let (_six, mut six, _end3) = connected(&node, &outside, "::", "2001:db8::1");
@@ -63,8 +63,8 @@ fn clients_of_the_addresses_are_told_and_all_others_are_left_alone() {
 fn more_connections_than_fit_into_one_send_are_ended() {
     const COUNT: usize = 300;
     let (node, outside) = hosts();
-    node.ip("address add 192.0.2.1/24 dev eth0");
-    outside.ip("address add 192.0.2.9/24 dev eth0");
+    node.add_address("eth0", "192.0.2.1/24");
+    outside.add_address("eth0", "192.0.2.9/24");
     let listener = node.run(|| TcpListener::bind("192.0.2.1:0").unwrap());
     let target = listener.local_addr().unwrap();
     let mut many = Vec::new();

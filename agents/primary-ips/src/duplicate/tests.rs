@@ -38,9 +38,9 @@ fn found(duplicates: &[Duplicate]) -> Vec<(String, Hardware)> {
 #[test]
 fn every_address_that_another_host_has_is_found_with_its_hardware() {
     let (node, other) = hosts();
-    other.ip("address add 192.0.2.2/24 dev eth0");
-    other.ip("address add 192.0.2.4/24 dev eth0");
-    other.ip("address add 2001:db8::2/64 dev eth0");
+    other.add_address("eth0", "192.0.2.2/24");
+    other.add_address("eth0", "192.0.2.4/24");
+    other.add_address("eth0", "2001:db8::2/64");
     let asked = ask(&node, "eth0", &["192.0.2.1", "192.0.2.2", "192.0.2.4", "2001:db8::1", "2001:db8::2"]);
     let expected = ["192.0.2.2", "192.0.2.4", "2001:db8::2"].map(|text| (text.to_owned(), OTHER));
     assert_eq!(found(&asked), expected);
@@ -50,10 +50,10 @@ fn every_address_that_another_host_has_is_found_with_its_hardware() {
 fn having_an_address_oneself_is_no_duplicate_and_hides_none() {
     let (node, other) = hosts();
     for address in ["192.0.2.1/24", "192.0.2.2/24", "2001:db8::1/64", "2001:db8::2/64"] {
-        node.ip(&format!("address add {address} dev eth0"));
+        node.add_address("eth0", address);
     }
-    other.ip("address add 192.0.2.2/24 dev eth0");
-    other.ip("address add 2001:db8::2/64 dev eth0");
+    other.add_address("eth0", "192.0.2.2/24");
+    other.add_address("eth0", "2001:db8::2/64");
     let asked = ask(&node, "eth0", &["192.0.2.1", "192.0.2.2", "2001:db8::1", "2001:db8::2"]);
     assert_eq!(found(&asked), ["192.0.2.2", "2001:db8::2"].map(|text| (text.to_owned(), OTHER)));
 }
@@ -68,7 +68,7 @@ fn the_nodes_own_second_interface_on_the_segment_is_not_another_host() {
         node.cable(interface, &switch, interface);
         switch.ip(&format!("link set {interface} master bridge"));
     }
-    node.ip("address add 192.0.2.1/24 dev eth0");
+    node.add_address("eth0", "192.0.2.1/24");
     assert_eq!(ask(&node, "eth0", &["192.0.2.1"]), []);
     assert_eq!(ask(&node, "eth1", &["192.0.2.1"]), []);
     // The answers that are passed over do come: another node on the switch hears both.
@@ -81,7 +81,7 @@ fn the_nodes_own_second_interface_on_the_segment_is_not_another_host() {
 #[test]
 fn asking_leaves_no_trace_in_the_neighbours_memory() {
     let (node, other) = hosts();
-    other.ip("address add 192.0.2.2/24 dev eth0");
+    other.add_address("eth0", "192.0.2.2/24");
     ask(&node, "eth0", &["192.0.2.1", "192.0.2.2", "2001:db8::1"]);
     let remembered = other.ip("neighbour show");
     assert!(!remembered.contains("192.0.2") && !remembered.contains("2001:db8"), "{remembered}");
@@ -101,7 +101,7 @@ fn where_nobody_can_be_asked_nobody_is_waited_for() {
 #[test]
 fn a_duplicate_is_described_with_address_hardware_and_interface() {
     let (node, other) = hosts();
-    other.ip("address add 192.0.2.2/24 dev eth0");
+    other.add_address("eth0", "192.0.2.2/24");
     let link = node.run(|| Kernel::open(soon()).unwrap().link_named("eth0").unwrap().unwrap());
     let duplicate = ask(&node, "eth0", &["192.0.2.2"])[0];
     assert_eq!(duplicate.describe(&[link]), "192.0.2.2 is in use by 02:00:00:00:00:0b on eth0");
@@ -114,7 +114,7 @@ fn many_addresses_take_little_longer_than_one() {
     let (node, other) = hosts();
     let addresses: Vec<String> = (0..500).map(|n| format!("10.1.{}.{}", n / 250, n % 250 + 1)).collect();
     for address in addresses.iter().step_by(50) {
-        other.ip(&format!("address add {address}/16 dev eth0"));
+        other.add_address("eth0", &format!("{address}/16"));
     }
     let start = Instant::now();
     let asked = ask(&node, "eth0", &addresses.iter().map(String::as_str).collect::<Vec<_>>());

@@ -6,10 +6,10 @@ use rtnetlink::packet_core::{NLM_F_ACK, NetlinkSerializable};
 use super::datagram::{Content, Refusal, messages};
 use super::socket::{Netlink, Received, append};
 
-/// Requests in one send. The kernel queues all acknowledgements before send(2) returns; each occupies 768 bytes of the
-/// receive buffer, so that this many fit into the kernel's default one of 212,992 bytes (net.core.rmem_default).
-/// It also bounds what is done between two looks at the deadline.
-const BATCH: usize = 256;
+/// Requests in one send. The kernel queues all acknowledgements before send(2) returns. Each occupies some 840 bytes of
+/// the receive buffer (Linux 6.18), so that this many fill half of the kernel's default one of 212,992 bytes
+/// (net.core.rmem_default). It also bounds what is done between two looks at the deadline.
+const BATCH: usize = 128;
 
 /// A request's outcome, as far as it is known.
 type Answer = Option<Result<(), Refusal>>;

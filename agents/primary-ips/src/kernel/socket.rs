@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -18,9 +19,9 @@ use super::datagram::{Content, Refusal, messages};
 /// The kernel writes up to this much of a dump at a time to a reader that offers as much room (`netlink_recvmsg` in
 /// net/netlink/af_netlink.c caps `max_recvmsg_len` there).
 const BUFFER: usize = 32 * 1024;
-/// How often a list that changes while it is read is read again. Each reading of 10,000 addresses takes milliseconds,
-/// and what changes them for longer than this is a fault of its own.
-const READINGS: u32 = 50;
+/// A list that changes while it is read is read again, after a pause that grows with each reading up to this: whoever
+/// changes it, for instance a script that adds thousands of addresses, is to get on with it.
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Requests to the kernel over one netlink protocol.
 pub(super) struct Netlink {
@@ -76,19 +77,24 @@ impl Netlink {
     where
         P: NetlinkSerializable + Clone,
     {
-        for reading in 0..READINGS {
+        let mut rest = Duration::ZERO;
+        loop {
             let mut entries = Vec::new();
             let end = self.ask(request, NLM_F_DUMP, what, |kind, payload| {
                 entries.extend(parse(kind, payload)?);
                 Ok(())
             })?;
-            match end {
-                Some(Ok(())) => return Ok(Ok(entries)),
-                Some(Err(refusal)) => return Ok(Err(refusal)),
-                None => self.deadline.sleep(std::time::Duration::from_millis(u64::from(reading.min(20)))),
-            };
+            if let Some(end) = end {
+                return Ok(end.map(|()| entries));
+            }
+            rest = (rest + Duration::from_millis(1)).min(LONGEST_PAUSE);
+            if !self.deadline.sleep(rest) {
+                let budget = self.deadline.budget();
+                bail!(
+                    "{what} changed during each reading for {budget:.1?}; find out what keeps changing them (ip monitor)"
+                );
+            }
         }
-        bail!("{what} changed during each of {READINGS} readings; find out what keeps changing it (ip monitor)")
     }
 
     /// Asks for one object and returns what `parse` reads, or the kernel's refusal.
@@ -101,7 +107,8 @@ impl Netlink {
     where
         P: NetlinkSerializable + Clone,
     {
-        for _ in 0..READINGS {
+        // Only an answer that did not fit into the buffer is asked for again, and `ask` ends at the deadline.
+        loop {
             let mut found = None;
             let end = self.ask(request, NLM_F_ACK, what, |kind, payload| {
                 found = parse(kind, payload)?;
@@ -111,7 +118,6 @@ impl Netlink {
                 return Ok(end.map(|()| found));
             }
         }
-        bail!("{what}: the kernel's answer was lost {READINGS} times")
     }
 
     /// Sends one request and hands each entry of the answer to `take`. None when parts of the answer are missing or
@@ -252,8 +258,6 @@ fn new_socket(protocol: isize) -> Result<Socket> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use rtnetlink::packet_route::RouteNetlinkMessage;
     use rtnetlink::packet_route::link::LinkMessage;
     use rtnetlink::sys::protocols::NETLINK_ROUTE;

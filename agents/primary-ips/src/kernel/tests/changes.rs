@@ -34,8 +34,8 @@ fn an_address_is_added_as_iproute2_would_add_it() {
 #[test]
 fn the_kernels_no_comes_back_in_its_place_and_words() {
     let (node, _outside) = node();
-    node.ip("address add 192.0.2.2/24 dev eth0");
-    node.ip("address add 2001:db8::2/64 dev eth0");
+    node.add_address("eth0", "192.0.2.2/24");
+    node.add_address("eth0", "2001:db8::2/64");
     node.run(|| {
         let mut kernel = Kernel::open(soon()).unwrap();
         let link = eth0(&mut kernel);
@@ -57,9 +57,9 @@ fn the_kernels_no_comes_back_in_its_place_and_words() {
 fn exactly_the_named_address_is_removed() {
     let (node, _outside) = node();
     for address in ["192.0.2.1/24", "192.0.2.1/25", "192.0.2.1/32", "198.51.100.1 peer 203.0.113.9/32"] {
-        node.ip(&format!("address add {address} dev eth0"));
+        node.add_address("eth0", address);
     }
-    node.ip("address add 2001:db8::1/64 dev eth0");
+    node.add_address("eth0", "2001:db8::1/64");
     let expected_before = ["192.0.2.1/24", "192.0.2.1/25", "192.0.2.1/32", "198.51.100.1", "2001:db8::1/64"];
     assert_eq!(seen_by_ip(&node), set(&expected_before));
     node.run(|| {
@@ -88,7 +88,7 @@ fn exactly_the_named_address_is_removed() {
 fn ten_thousand_come_and_go_at_once() {
     const COUNT: u32 = 10_000;
     let (node, _outside) = node();
-    node.ip("address add 10.0.0.1/8 dev eth0");
+    node.add_address("eth0", "10.0.0.1/8");
     node.run(|| {
         let mut kernel = Kernel::open(soon()).unwrap();
         let link = eth0(&mut kernel);
@@ -131,7 +131,7 @@ fn lost_answers_are_asked_for_again() {
 /// Adds a primary and two secondaries of ours around one secondary of somebody else's, removes ours, returns what stays.
 fn withdraw_around_a_foreign_address(node: &Namespace) -> BTreeSet<String> {
     for address in ["192.0.2.1/24", "192.0.2.2/24", "192.0.2.99/24", "192.0.2.3/24", "198.51.100.1/24"] {
-        node.ip(&format!("address add {address} dev eth0"));
+        node.add_address("eth0", address);
     }
     node.run(|| {
         let mut kernel = Kernel::open(soon()).unwrap();
@@ -182,8 +182,8 @@ fn without_care_the_kernel_takes_others_along() {
     let (node, _outside) = node();
     node.set("ipv4/conf/all/promote_secondaries", "0");
     node.set("ipv4/conf/eth0/promote_secondaries", "0");
-    node.ip("address add 192.0.2.1/24 dev eth0");
-    node.ip("address add 192.0.2.99/24 dev eth0");
+    node.add_address("eth0", "192.0.2.1/24");
+    node.add_address("eth0", "192.0.2.99/24");
     node.run(|| {
         let mut kernel = Kernel::open(soon()).unwrap();
         let link = eth0(&mut kernel);

@@ -19,7 +19,7 @@ fn v6(text: &str) -> Ipv6Addr {
 #[test]
 fn one_wait_covers_the_confirmed_and_the_refuted() {
     let (node, outside) = careful_node();
-    outside.ip("address add 2001:db8::2/64 dev eth0 nodad");
+    outside.add_address("eth0", "2001:db8::2/64");
     node.run(|| {
         let mut kernel = Kernel::open(soon()).unwrap();
         let link = eth0(&mut kernel);

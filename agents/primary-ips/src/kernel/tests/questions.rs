@@ -16,12 +16,12 @@ fn found(network: &Namespace, address: &str) -> Vec<Present> {
 #[test]
 fn addresses_come_with_the_flags_that_the_kernel_gave_them() {
     let (node, _outside) = node();
-    node.ip("address add 192.0.2.1/24 dev eth0");
-    node.ip("address add 192.0.2.2/24 dev eth0");
-    node.ip("address add 192.0.2.3/25 dev eth0");
+    node.add_address("eth0", "192.0.2.1/24");
+    node.add_address("eth0", "192.0.2.2/24");
+    node.add_address("eth0", "192.0.2.3/25");
     node.ip("address add 198.51.100.1 peer 203.0.113.9/32 dev eth0");
-    node.ip("address add 2001:db8::1/64 dev eth0 preferred_lft 0");
-    node.ip("address add 2001:db8::2/64 dev eth0 valid_lft 600 preferred_lft 600");
+    node.ip("address add 2001:db8::1/64 dev eth0 nodad preferred_lft 0");
+    node.ip("address add 2001:db8::2/64 dev eth0 nodad valid_lft 600 preferred_lft 600");
     let link = node.run(|| eth0(&mut Kernel::open(soon()).unwrap()));
     let plain = |text: &str| {
         let (address, prefix) = split(text);
@@ -147,8 +147,8 @@ fn carrier_administrator_and_arp_are_told_apart() {
 fn the_default_route_is_the_main_tables_with_the_lowest_metric() {
     let (node, outside) = node();
     node.cable("eth1", &outside, "eth1");
-    node.ip("address add 192.0.2.1/24 dev eth0");
-    node.ip("address add 198.51.100.1/24 dev eth1");
+    node.add_address("eth0", "192.0.2.1/24");
+    node.add_address("eth1", "198.51.100.1/24");
     let default = |family| {
         node.run(|| {
             let mut kernel = Kernel::open(soon()).unwrap();

@@ -1,0 +1,129 @@
+//! PID 1 of a node: makes the node's file system out of the host's, waits for orders, starts the cluster, reaps.
+//!
+//! Usage: rig-node NAME DISK SHARE. Started by the rig in fresh mount, UTS, IPC, network and PID namespaces. Says
+//! `ready` on standard output once the file system is there; `cluster` on standard input starts Corosync and Pacemaker.
+
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, BufRead, Write};
+use std::os::unix::fs::{DirBuilderExt, chown, symlink};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use cts_tests::command::command;
+use cts_tests::wait;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
+use nix::sys::wait::wait as wait_for_child;
+use nix::unistd::{User, chdir, pivot_root, sethostname};
+
+/// Devices a distribution expects (filesystem hierarchy standard, section 6.1.3): name, major, minor.
+const DEVICES: &[(&str, u64, u64)] =
+    &[("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let [name, disk, share] = arguments.as_slice() else { bail!("usage: rig-node NAME DISK SHARE") };
+    sethostname(name)?;
+    umask(Mode::empty());
+    file_system(Path::new(disk), Path::new(share)).with_context(|| format!("cannot make the file system of {name}"))?;
+    umask(Mode::from_bits_truncate(0o022));
+    runtime_directories()?;
+    fs::write("/etc/hostname", format!("{name}\n"))?;
+    println!("ready");
+    io::stdout().flush()?;
+    for order in io::stdin().lock().lines() {
+        match order?.as_str() {
+            "cluster" => start_cluster()?,
+            other => bail!("unknown order `{other}`"),
+        }
+    }
+    // Standard input ends only with the rig itself, and then this namespace ends too.
+    loop {
+        thread::park();
+    }
+}
+
+/// The host's root read-only below, the node's own disk above: what the node writes survives its power cut.
+fn file_system(disk: &Path, share: &Path) -> Result<()> {
+    let [upper, work, root] = ["upper", "work", "root"].map(|name| disk.join(name));
+    for directory in [&upper, &work, &root] {
+        DirBuilder::new().recursive(true).mode(0o755).create(directory)?;
+    }
+    let layers = format!("lowerdir=/,upperdir={},workdir={}", upper.display(), work.display());
+    attach("overlay", &root, &layers, MsFlags::empty())?;
+    attach("proc", &root.join("proc"), "", MsFlags::empty())?;
+    attach("sysfs", &root.join("sys"), "", MsFlags::MS_RDONLY)?;
+    attach("tmpfs", &root.join("dev"), "mode=755", MsFlags::empty())?;
+    devices(&root.join("dev"))?;
+    attach("tmpfs", &root.join("run"), "mode=755", MsFlags::empty())?;
+    attach("tmpfs", &root.join("tmp"), "mode=1777", MsFlags::empty())?;
+    let [inside, old] = ["run/rig", "run/old-root"].map(|name| root.join(name));
+    fs::create_dir(&inside)?;
+    mount(Some(share), &inside, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    fs::create_dir(&old)?;
+    pivot_root(&root, &old)?;
+    chdir("/")?;
+    umount2("/run/old-root", MntFlags::MNT_DETACH)?;
+    Ok(fs::remove_dir("/run/old-root")?)
+}
+
+fn attach(kind: &str, directory: &Path, options: &str, flags: MsFlags) -> Result<()> {
+    mount(Some(kind), directory, Some(kind), flags, Some(options))
+        .with_context(|| format!("cannot mount {kind} on {}", directory.display()))
+}
+
+fn devices(dev: &Path) -> Result<()> {
+    let everyone = Mode::from_bits_truncate(0o666);
+    for (name, major, minor) in DEVICES {
+        mknod(&dev.join(name), SFlag::S_IFCHR, everyone, makedev(*major, *minor))?;
+    }
+    for (name, target) in [("fd", "/proc/self/fd"), ("stdin", "fd/0"), ("stdout", "fd/1"), ("stderr", "fd/2")] {
+        symlink(target, dev.join(name))?;
+    }
+    let [shm, pts] = ["shm", "pts"].map(|name| dev.join(name));
+    fs::create_dir(&shm)?;
+    // libqb's shared-memory IPC and Corosync's rings live here.
+    attach("tmpfs", &shm, "mode=1777,size=512m", MsFlags::empty())?;
+    fs::create_dir(&pts)?;
+    attach("devpts", &pts, "newinstance,ptmxmode=0666,mode=620", MsFlags::empty())?;
+    Ok(symlink("pts/ptmx", dev.join("ptmx"))?)
+}
+
+/// What tmpfiles.d of the packages makes at boot.
+fn runtime_directories() -> Result<()> {
+    let daemon = User::from_name("hacluster")?.context("no user hacluster: is pacemaker installed?")?;
+    for directory in ["/run/lock", "/run/corosync", "/run/resource-agents", "/var/log/corosync"] {
+        fs::create_dir_all(directory)?;
+    }
+    for directory in ["/run/crm", "/var/log/pacemaker"] {
+        fs::create_dir_all(directory)?;
+        chown(directory, Some(daemon.uid.as_raw()), Some(daemon.gid.as_raw()))?;
+    }
+    Ok(())
+}
+
+/// As their systemd units do, without systemd: Corosync, and Pacemaker once Corosync answers.
+fn start_cluster() -> Result<()> {
+    command(["/usr/sbin/corosync"]).bare_environment().text()?;
+    wait::until("corosync to answer", Duration::from_secs(20), Duration::from_millis(20), || {
+        Ok(command(["corosync-cfgtool", "-s"]).bare_environment().run()?.status.success())
+    })?;
+    let log = File::options().create(true).append(true).open("/var/log/pacemakerd.log")?;
+    // The unit's environment file is not read without systemd, so its two settings that matter here are given.
+    command(["/usr/sbin/pacemakerd", "-f"])
+        .bare_environment()
+        .env("PCMK_logfile", "/var/log/pacemaker/pacemaker.log")
+        .env("PCMK_ipc_type", "shared-mem")
+        .daemon(log)?;
+    thread::spawn(|| {
+        loop {
+            // No child to wait for is the one error there is; orphans may come later (pid_namespaces(7)).
+            if wait_for_child().is_err() {
+                thread::sleep(Duration::from_millis(100));
+            }
+        }
+    });
+    Ok(())
+}

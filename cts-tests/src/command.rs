@@ -1,0 +1,290 @@
+//! The only place of this crate that starts processes: argv, never a shell, captured, and ended at a deadline.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+/// Where the programs of a node and of the host are looked for.
+pub const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// How long a command may take unless it says otherwise.
+const USUAL_LIMIT: Duration = Duration::from_secs(60);
+
+/// A command line that has not been started yet.
+#[derive(Clone, Debug)]
+pub struct Command {
+    argv: Vec<OsString>,
+    stdin: Vec<u8>,
+    environment: Vec<(OsString, OsString)>,
+    bare: bool,
+    directory: Option<PathBuf>,
+    limit: Duration,
+}
+
+/// What a finished command left behind.
+#[derive(Clone, Debug)]
+pub struct Output {
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Its standard output; bytes that are not UTF-8 are replaced.
+    pub stdout: String,
+    /// Its standard error; bytes that are not UTF-8 are replaced.
+    pub stderr: String,
+}
+
+impl Output {
+    /// The exit status, or `None` after a signal.
+    pub fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+
+    /// Standard output followed by standard error, for messages.
+    pub fn all(&self) -> String {
+        format!("{}{}", self.stdout, self.stderr)
+    }
+}
+
+/// Begins a command line: the program, then its arguments.
+pub fn command<I>(argv: I) -> Command
+where
+    I: IntoIterator,
+    I::Item: AsRef<OsStr>,
+{
+    Command {
+        argv: argv.into_iter().map(|word| word.as_ref().to_owned()).collect(),
+        stdin: Vec::new(),
+        environment: Vec::new(),
+        bare: false,
+        directory: None,
+        limit: USUAL_LIMIT,
+    }
+}
+
+impl Command {
+    /// Adds one argument.
+    #[must_use]
+    pub fn arg(mut self, word: impl AsRef<OsStr>) -> Self {
+        self.argv.push(word.as_ref().to_owned());
+        self
+    }
+
+    /// Adds several arguments.
+    #[must_use]
+    pub fn args<I>(mut self, words: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: AsRef<OsStr>,
+    {
+        self.argv.extend(words.into_iter().map(|word| word.as_ref().to_owned()));
+        self
+    }
+
+    /// What the command reads from its standard input (otherwise: nothing).
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = bytes.into();
+        self
+    }
+
+    /// Sets one variable of the command's environment.
+    #[must_use]
+    pub fn env(mut self, name: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> Self {
+        self.environment.push((name.as_ref().to_owned(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Starts from an environment of PATH, HOME and the C locale only: whatever a daemon inherits, agents inherit.
+    #[must_use]
+    pub fn bare_environment(mut self) -> Self {
+        self.bare = true;
+        self
+    }
+
+    /// The working directory of the command.
+    #[must_use]
+    pub fn directory(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = Some(directory.into());
+        self
+    }
+
+    /// The longest time the command may take (otherwise: a minute).
+    #[must_use]
+    pub fn within(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Runs to the end and captures. An exit status other than 0 is an answer, not an error; not starting, and not
+    /// ending within the limit, are errors.
+    pub fn run(&self) -> Result<Output> {
+        let mut stdout = scratch()?;
+        let mut stderr = scratch()?;
+        let mut child = self
+            .prepared()?
+            .process_group(0)
+            .stdout(stdout.try_clone()?)
+            .stderr(stderr.try_clone()?)
+            .spawn()
+            .with_context(|| format!("cannot start {self}"))?;
+        let status = self.reap(&mut child)?;
+        let output = Output { status, stdout: contents(&mut stdout)?, stderr: contents(&mut stderr)? };
+        match output.status.code() {
+            // What env(1), nsenter(1) and the shell agree on for a program that is not there.
+            Some(127) => bail!("{self}: {}", output.all().trim()),
+            _ => Ok(output),
+        }
+    }
+
+    /// Runs to the end, demands exit status 0, and returns standard output.
+    pub fn text(&self) -> Result<String> {
+        let output = self.run()?;
+        if output.status.success() {
+            return Ok(output.stdout);
+        }
+        bail!("{self}: {}: {}", output.status, output.all().trim())
+    }
+
+    /// Runs to the end with this process's own output and group, as a program the user watches and can interrupt.
+    pub fn watched(&self) -> Result<ExitStatus> {
+        let mut child = self.prepared()?.spawn().with_context(|| format!("cannot start {self}"))?;
+        Ok(child.wait()?)
+    }
+
+    /// Starts it with its standard output on a pipe and standard error where `stderr` says; killed with its group when
+    /// the result is dropped.
+    pub fn start(&self, stderr: impl Into<Stdio>) -> Result<Running> {
+        let mut prepared = self.prepared()?;
+        prepared.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
+        Ok(Running { child: prepared.spawn().with_context(|| format!("cannot start {self}"))? })
+    }
+
+    /// Starts it with both outputs going to `output`, in this process's own group.
+    pub fn start_into(&self, output: std::io::PipeWriter) -> Result<Child> {
+        let mut prepared = self.prepared()?;
+        prepared.stdout(output.try_clone()?).stderr(output);
+        prepared.spawn().with_context(|| format!("cannot start {self}"))
+    }
+
+    /// Starts a daemon that is waited for by whoever reaps this process's children.
+    pub fn daemon(&self, log: File) -> Result<Child> {
+        let mut prepared = self.prepared()?;
+        prepared.process_group(0).stdout(log.try_clone()?).stderr(log);
+        prepared.spawn().with_context(|| format!("cannot start {self}"))
+    }
+
+    fn prepared(&self) -> Result<std::process::Command> {
+        let (program, arguments) = self.argv.split_first().context("a command line needs a program")?;
+        #[allow(clippy::disallowed_methods, reason = "this is the one module that spawns")]
+        let mut prepared = std::process::Command::new(program);
+        prepared.args(arguments).stdin(self.input()?);
+        if self.bare {
+            prepared.env_clear().envs([("PATH", PATH), ("HOME", "/root"), ("LC_ALL", "C.UTF-8")]);
+        }
+        prepared.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(directory) = &self.directory {
+            prepared.current_dir(directory);
+        }
+        Ok(prepared)
+    }
+
+    fn input(&self) -> Result<Stdio> {
+        if self.stdin.is_empty() {
+            return Ok(Stdio::null());
+        }
+        let mut file = scratch()?;
+        file.write_all(&self.stdin)?;
+        file.rewind()?;
+        Ok(file.into())
+    }
+
+    fn reap(&self, child: &mut Child) -> Result<ExitStatus> {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = child.try_wait()? {
+                return Ok(status);
+            }
+            if began.elapsed() > self.limit {
+                kill_group(child)?;
+                bail!("{self}: not finished after {:.1} s, killed", self.limit.as_secs_f64());
+            }
+            thread::sleep(Duration::from_millis(if began.elapsed().as_millis() < 50 { 1 } else { 5 }));
+        }
+    }
+}
+
+impl std::fmt::Display for Command {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words: Vec<_> = self.argv.iter().map(|word| word.to_string_lossy()).collect();
+        write!(out, "`{}`", words.join(" "))
+    }
+}
+
+/// A process that goes on until it is dropped.
+#[derive(Debug)]
+pub struct Running {
+    child: Child,
+}
+
+impl Running {
+    /// The process's id in this process's PID namespace.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Takes the reading end of its standard output; there is one.
+    pub fn stdout(&mut self) -> Result<ChildStdout> {
+        self.child.stdout.take().ok_or_else(|| anyhow!("standard output was taken before"))
+    }
+
+    /// The writing end of its standard input.
+    pub fn stdin(&mut self) -> Result<&mut ChildStdin> {
+        self.child.stdin.as_mut().ok_or_else(|| anyhow!("standard input was taken before"))
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        Ok(self.child.wait()?)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Nobody can be told here; a process that is gone already is the only failure there is.
+        let _gone = kill_group(&mut self.child);
+    }
+}
+
+/// A file in memory: unlike a pipe it needs no reader, and a grandchild that keeps it open delays nobody.
+fn scratch() -> Result<File> {
+    Ok(File::from(memfd_create("output", MFdFlags::MFD_CLOEXEC)?))
+}
+
+fn contents(file: &mut File) -> Result<String> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn kill_group(child: &mut Child) -> Result<()> {
+    if child.try_wait()?.is_none() {
+        killpg(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGKILL)?;
+        child.wait()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,30 @@
+//! Real Pacemaker clusters on one machine, for tests, benchmarks and the demonstration.
+//!
+//! A test enters private namespaces ([`isolation`]), starts nodes ([`node`]) on a bridge ([`network`]), lets Corosync
+//! and Pacemaker form a cluster with fencing ([`cluster`], [`fence`]), harms it ([`scenarios`]) and measures from
+//! outside what a client would have seen ([`observer`]). The software of the nodes is that of the host
+//! ([`packages`]); the agents are those of this workspace ([`installed`]).
+
+#![allow(
+    clippy::format_push_string,
+    clippy::format_collect,
+    reason = "command lines and configuration files are built a few times a test, and read better so"
+)]
+
+pub mod address_watch;
+pub mod cib;
+pub mod cluster;
+pub mod command;
+pub mod crm_mon;
+pub mod fence;
+pub mod installed;
+pub mod isolation;
+pub mod network;
+pub mod node;
+pub mod observer;
+pub mod packages;
+pub mod process;
+pub mod scenarios;
+pub mod subject;
+pub mod wait;
+pub mod xml;

@@ -1,0 +1,74 @@
+//! The distribution's packages that the nodes and the checks are made of.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::command::command;
+
+/// A running cluster: what a node is made of, and what the rig itself starts.
+pub const CLUSTER: &[&str] = &[
+    "corosync",
+    "iproute2",
+    "iputils-ping",
+    "pacemaker",
+    "pacemaker-cli-utils",
+    "pacemaker-resource-agents",
+    "procps",
+    "resource-agents",
+    "util-linux",
+];
+
+/// What the checks use beyond a cluster.
+pub const CHECKS: &[&str] = &["crmsh", "libxml2-utils", "mandoc", "pcs", "rpm", "strace"];
+
+/// How long apt may take: a slow mirror is common, a hanging one must end.
+const APT: Duration = Duration::from_secs(15 * 60);
+
+/// Those of `names` that dpkg does not report as installed.
+pub fn missing<'names>(names: &[&'names str]) -> Result<Vec<&'names str>> {
+    ensure!(
+        Path::new("/usr/bin/dpkg-query").exists(),
+        "this system has no dpkg: the rig needs Debian 12 or 13; on another system run it in a Debian container with \
+         --privileged"
+    );
+    let output = command(["dpkg-query", "-W", "-f", "${Package} ${Status}\\n"]).args(names).run()?;
+    let installed =
+        |name: &str| output.stdout.lines().any(|line| line.strip_prefix(name) == Some(" install ok installed"));
+    Ok(names.iter().copied().filter(|name| !installed(name)).collect())
+}
+
+/// Installs what is missing of `names` with apt-get, and says so.
+pub fn require(names: &[&str]) -> Result<()> {
+    let lacking = missing(names)?;
+    if lacking.is_empty() {
+        return Ok(());
+    }
+    let list = lacking.join(" ");
+    writeln!(io::stderr(), "installing packages: {list}")?;
+    let apt = |words: &[&str]| {
+        command(["apt-get", "-q", "-y"])
+            .args(words)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .within(APT)
+            .text()
+            .with_context(|| format!("cannot install {list}; mend apt, or install them by hand, and start again"))
+    };
+    apt(&["update"])?;
+    apt(&[&["install", "--no-install-recommends"], lacking.as_slice()].concat())?;
+    let still = missing(names)?;
+    ensure!(still.is_empty(), "apt-get reported success, but these packages are still missing: {}", still.join(" "));
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::missing;
+
+    #[test]
+    fn a_package_that_cannot_exist_is_missing_and_dpkg_is_not() {
+        assert_eq!(missing(&["dpkg", "no-such-package"]).unwrap(), ["no-such-package"]);
+    }
+}

@@ -1,0 +1,135 @@
+//! What the scenarios are played with: a resource that carries addresses, and what it needs on the nodes.
+
+use std::net::IpAddr;
+
+use crate::cib::{Cib, Primitive, Resource, Role};
+use crate::network::{self, IPV4_PREFIX, with_prefix};
+
+/// The file the addresses of a GreenArrow pair are kept in.
+pub const IP_FILE: &str = "/etc/hvmail_primary_ips";
+
+/// A resource under test.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// For messages.
+    pub name: &'static str,
+    /// What is moved.
+    pub main: Resource,
+    /// What follows it.
+    follower: Option<Primitive>,
+    /// The primitive that carries the addresses, and whose agent is killed.
+    pub carrier: &'static str,
+    /// The path of that agent.
+    pub agent: &'static str,
+    /// The action that brings the addresses up.
+    pub activation: &'static str,
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Files on every node.
+    pub files: Vec<(String, String)>,
+    /// Agents of this workspace on every node.
+    pub agents: &'static [&'static str],
+}
+
+impl Subject {
+    /// `ocf:heartbeat:IPaddr2` with one address.
+    pub fn ipaddr2() -> Self {
+        let (primitive, addresses) = ipaddr2();
+        Self {
+            name: "ocf:heartbeat:IPaddr2",
+            main: Resource::Plain(primitive),
+            follower: None,
+            carrier: "ip",
+            agent: "/usr/lib/ocf/resource.d/heartbeat/IPaddr2",
+            activation: "start",
+            addresses,
+            files: Vec::new(),
+            agents: &[],
+        }
+    }
+
+    /// `ocf:pacemaker:Stateful` as promotable clone, with one IPaddr2 address wherever it is promoted.
+    pub fn stateful_with_ipaddr2() -> Self {
+        let stateful = roles(Primitive::ocf("stateful", "pacemaker", "Stateful"));
+        Self {
+            name: "ocf:pacemaker:Stateful with ocf:heartbeat:IPaddr2",
+            main: Resource::Promotable(stateful),
+            follower: Some(ipaddr2().0),
+            ..Self::ipaddr2()
+        }
+    }
+
+    /// `ocf:greenarrow:primary-ips` as promotable clone.
+    pub fn primary_ips_promotable(ipv4: u16, ipv6: u16) -> Self {
+        let primitive = roles(Primitive::ocf("ips", "greenarrow", "primary-ips").parameter("ip_file", IP_FILE));
+        Self {
+            name: "ocf:greenarrow:primary-ips as promotable clone",
+            activation: "promote",
+            ..Self::primary_ips(Resource::Promotable(primitive), ipv4, ipv6)
+        }
+    }
+
+    /// `ocf:greenarrow:primary-ips` as plain resource.
+    pub fn primary_ips_plain(ipv4: u16, ipv6: u16) -> Self {
+        let primitive = Primitive::ocf("ips", "greenarrow", "primary-ips").parameter("ip_file", IP_FILE);
+        let primitive = primitive.operation("monitor", "5s", "20s", None);
+        Self {
+            name: "ocf:greenarrow:primary-ips as plain resource",
+            ..Self::primary_ips(Resource::Plain(primitive), ipv4, ipv6)
+        }
+    }
+
+    fn primary_ips(main: Resource, ipv4: u16, ipv6: u16) -> Self {
+        let addresses = [network::service_ipv4(ipv4), network::service_ipv6(ipv6)].concat();
+        Self {
+            main,
+            carrier: "ips",
+            agent: "/usr/lib/ocf/resource.d/greenarrow/primary-ips",
+            files: vec![(IP_FILE.to_owned(), ip_file(&addresses))],
+            addresses,
+            agents: &["primary-ips"],
+            ..Self::ipaddr2()
+        }
+    }
+
+    /// The id of the primitive that is moved (of the clone's inner one, for a clone).
+    pub fn primitive(&self) -> &str {
+        match &self.main {
+            Resource::Plain(primitive) | Resource::Promotable(primitive) => primitive.id(),
+            Resource::Group(id, _) => id,
+        }
+    }
+
+    /// Adds the resources and their constraints to a configuration.
+    pub fn configure(&self, cib: Cib) -> Cib {
+        let cib = cib.resource(self.main.clone());
+        match &self.follower {
+            Some(follower) => cib.resource(Resource::Plain(follower.clone())).follows(follower.id(), &self.main),
+            None => cib,
+        }
+    }
+}
+
+/// The content of an IP file with these addresses.
+pub fn ip_file(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(|address| with_prefix(*address) + "\n").collect()
+}
+
+fn ipaddr2() -> (Primitive, Vec<IpAddr>) {
+    let addresses = network::service_ipv4(1);
+    let primitive = Primitive::ocf("ip", "heartbeat", "IPaddr2")
+        .parameter("ip", &addresses[0].to_string())
+        .parameter("cidr_netmask", &IPV4_PREFIX.to_string())
+        .operation("monitor", "5s", "20s", None);
+    (primitive, addresses)
+}
+
+/// Monitors for both roles; their intervals have to differ (Pacemaker Explained, "Monitoring Resources").
+fn roles(primitive: Primitive) -> Primitive {
+    primitive.operation("monitor", "5s", "20s", Some(Role::Promoted)).operation(
+        "monitor",
+        "6s",
+        "20s",
+        Some(Role::Unpromoted),
+    )
+}

@@ -29,29 +29,39 @@ pub enum Action {
     Background,
 }
 
-const NAMES: &[(&str, Action)] = &[
-    ("start", Action::Start),
-    ("stop", Action::Stop),
-    ("monitor", Action::Monitor),
-    ("promote", Action::Promote),
-    ("demote", Action::Demote),
-    ("notify", Action::Notify),
-    ("reload", Action::Reload),
-    ("reload-agent", Action::ReloadAgent),
-    ("validate-all", Action::ValidateAll),
-    ("meta-data", Action::MetaData),
-    ("background", Action::Background),
+/// Each with its name and what a person reads about it.
+const TABLE: &[(Action, &str, &str)] = &[
+    (Action::Start, "start", "Makes the resource active; in a promotable clone: unpromoted."),
+    (Action::Stop, "stop", "Makes the resource inactive, and proves it."),
+    (Action::Monitor, "monitor", "Says in which state the resource is."),
+    (Action::Promote, "promote", "Promotes an unpromoted instance."),
+    (Action::Demote, "demote", "Demotes a promoted instance."),
+    (Action::Notify, "notify", "Hears what Pacemaker does to the other instances of a clone."),
+    (Action::Reload, "reload", "Takes up what has changed outside the parameters, such as a file."),
+    (Action::ReloadAgent, "reload-agent", "Takes up changed parameters, those that are reloadable."),
+    (Action::ValidateAll, "validate-all", "Checks the parameters, and at check level 10 the node too."),
+    (Action::MetaData, "meta-data", "Prints the description of the agent in XML."),
+    (Action::Background, "background", "Goes on with work that outlives the action which began it."),
 ];
 
 impl Action {
     /// The action of that name; the names are those of OCF 1.1.
     pub fn named(name: &str) -> Option<Self> {
-        NAMES.iter().find(|(known, _)| *known == name).map(|(_, action)| *action)
+        TABLE.iter().find(|(_, known, _)| *known == name).map(|(action, ..)| *action)
     }
 
     /// Its name.
     pub fn name(self) -> &'static str {
-        NAMES.iter().find(|(_, action)| *action == self).map_or("", |(name, _)| name)
+        self.line().1
+    }
+
+    /// What it does, as a sentence.
+    pub(crate) fn purpose(self) -> &'static str {
+        self.line().2
+    }
+
+    fn line(self) -> &'static (Self, &'static str, &'static str) {
+        TABLE.iter().find(|(action, ..)| *action == self).expect("every action has its line in the table")
     }
 
     /// Whether two of these for one instance must never run at the same time.
@@ -110,9 +120,9 @@ mod tests {
 
     #[test]
     fn every_name_leads_to_its_action_and_back() {
-        for (name, action) in NAMES {
+        for (action, name, purpose) in TABLE {
             assert_eq!(Action::named(name), Some(*action));
-            assert_eq!(action.name(), *name);
+            assert_eq!((action.name(), action.purpose()), (*name, *purpose));
         }
         for unknown in ["", "status", "migrate_to", "Start", "start "] {
             assert_eq!(Action::named(unknown), None, "{unknown:?}");

@@ -24,6 +24,7 @@ impl Agent for Obedient {
         provider: "test",
         name: "obedient",
         version: "1",
+        revised: "2026-11-22",
         short: "Obeys",
         long: "Obeys.",
         parameters: &[

@@ -68,20 +68,20 @@ fn command(about: &About) -> Command {
         .version(about.version)
         .about(about.short)
         .disable_help_subcommand(true)
-        .arg(Arg::new("action").value_parser(any_bytes.clone()).help("What to do: monitor, start, stop, …"))
+        .arg(Arg::new("action").value_parser(any_bytes.clone()).help("What to do; all are listed below"))
         .arg(
             Arg::new("parameter")
                 .short('o')
                 .value_name("NAME=VALUE")
                 .value_parser(any_bytes.clone())
                 .action(ArgAction::Append)
-                .help("Sets a parameter, for work by hand"),
+                .help("Set a parameter, for work by hand"),
         )
         .arg(
             Arg::new("manual")
                 .long("manual")
                 .action(ArgAction::SetTrue)
-                .help("Prints the manual page, for man(1) to format"),
+                .help("Print the man page, for man -l -"),
         )
         .arg(Arg::new("ignored").value_parser(any_bytes).num_args(0..).hide(true))
 }
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn help_and_version_are_texts() {
         let Request::Text(help) = ask(&["--help"]).unwrap() else { panic!("no text") };
-        assert!(help.contains("NAME=VALUE") && help.contains("mode (default: a)"), "{help}");
+        assert!(help.contains("NAME=VALUE") && help.contains("mode (a, b; default: a"), "{help}");
         let Request::Text(page) = ask(&["--manual"]).unwrap() else { panic!("no text") };
         assert_eq!(page, SAMPLE.manual());
         assert_eq!(ask(&["--version"]).unwrap(), Request::Text("sample 1.2.3\n".to_owned()));

@@ -1,89 +1,140 @@
-//! The man page and the help, from the same table as the meta-data.
+//! The man page, from the same table as the meta-data.
 //!
 //! Texts of the table are paragraphs divided by blank lines; a paragraph whose lines begin with four spaces is shown as
 //! it stands (commands, output).
 
-use std::fmt::Write;
-
+use crate::action::{Action, Advertised};
 use crate::metadata::About;
-use crate::parameter::FOR_ALL_AGENTS;
+use crate::parameter::{FOR_ALL_AGENTS, Parameter};
+
+/// Of the lines in the file, not on the screen: they are there for whoever reads a diff.
+const SOURCE_WIDTH: usize = 72;
 
 impl About {
     /// The page `ocf_PROVIDER_NAME(7)`, in the macros of man(7).
     pub fn manual(&self) -> String {
-        let mut page = Page::default();
         let title = format!("ocf_{}_{}", self.provider, self.name);
-        // No date: a page made from the table changes when the table does, not when it is built.
-        page.line(&format!(".TH {} 7 \"\" \"{} {}\" \"OCF resource agents\"", title, self.name, self.version));
+        let source = format!("{} {}", self.name, self.version);
+        let mut page = Page::default();
+        page.line(&format!(".TH {title} 7 \"{}\" \"{source}\" \"OCF resource agents\"", self.revised));
+        // No hyphens, ragged right, one space between sentences: parameters and paths stay as they are typed.
+        for request in [".nh", ".ad l", ".ss 12 0"] {
+            page.line(request);
+        }
         page.section("Name");
-        page.line(&format!("{} \\- {}", escape(&title), escape(self.short)));
-        page.section("Synopsis");
-        page.line(&format!(".B {}", escape(self.name)));
-        page.line(&format!("{} [\\fB\\-o\\fR \\fIname\\fR=\\fIvalue\\fR] ...", self.action_names().join(" | ")));
+        page.line(&format!("{title} \\- {}", escape(self.short)));
+        self.synopsis(&mut page);
         page.section("Description");
         page.paragraphs(self.long);
-        page.section("Parameters");
         self.parameters_of(&mut page);
-        page.section("Actions");
         self.actions_of(&mut page);
         for (heading, text) in self.sections {
             page.section(heading);
             page.paragraphs(text);
         }
         page.section("See also");
-        page.line(".BR pacemaker (7),");
-        page.line(".BR crm (8),");
-        page.line(".BR pcs (8)");
+        page.line(".BR crm_resource (8),\n.BR crm (8),\n.BR pcs (8),\n.BR pacemakerd (8)");
         page.text
     }
 
-    /// What `--help` prints below the usage.
-    pub(crate) fn help(&self) -> String {
-        let mut text = format!("{}\n\nParameters (set by Pacemaker, or by hand with -o name=value):\n", self.long);
-        for parameter in self.parameters.iter().chain(FOR_ALL_AGENTS) {
-            let default = match parameter.default {
-                Some(default) => format!(" (default: {default})"),
-                None if parameter.required => " (required)".to_owned(),
-                None => String::new(),
-            };
-            let _ = writeln!(text, "\n  {}{default}", parameter.name);
-            for line in wrapped(&parameter.long_with_bounds(), 92) {
-                let _ = writeln!(text, "      {line}");
-            }
-        }
-        let _ = writeln!(text, "\nActions: {}.", self.action_names().join(", "));
-        let _ = write!(text, "The manual page ocf_{}_{}(7) says more.", self.provider, self.name);
-        text
-    }
-
-    fn action_names(&self) -> Vec<&'static str> {
-        let mut names: Vec<_> = self.all_actions().map(|line| line.action.name()).collect();
-        names.dedup();
-        names
+    fn synopsis(&self, page: &mut Page) {
+        let name = escape(self.name);
+        page.section("Synopsis");
+        page.line(&format!("\\fB{name}\\fR \\fIaction\\fR [\\fB\\-o\\fR \\fIparameter\\fR=\\fIvalue\\fR] ..."));
+        page.line(".br");
+        page.line(&format!("\\fB{name}\\fR {{\\fB\\-\\-help\\fR | \\fB\\-\\-manual\\fR | \\fB\\-\\-version\\fR}}"));
     }
 
     fn parameters_of(&self, page: &mut Page) {
+        page.section("Parameters");
+        page.paragraphs(
+            "In the cluster's configuration, parameters of the resource; by hand, with -o. Where one that is reloadable \
+             changes, the resource is not restarted.",
+        );
         for parameter in self.parameters.iter().chain(FOR_ALL_AGENTS) {
             page.line(".TP");
-            let default = parameter.default.map(|default| format!(" = \\fI{}\\fR", escape(default)));
-            let flags = [(parameter.required, "required"), (parameter.reloadable, "reloadable")];
-            let flags: Vec<_> = flags.iter().filter(|(yes, _)| *yes).map(|(_, word)| *word).collect();
-            let flags = if flags.is_empty() { String::new() } else { format!(" ({})", flags.join(", ")) };
-            page.line(&format!("\\fB{}\\fR{}{flags}", escape(parameter.name), default.unwrap_or_default()));
-            page.paragraphs_within(&parameter.long_with_bounds());
+            page.line(&format!("\\fB{}\\fR{}", escape(parameter.name), escape(&parameter.facts())));
+            page.paragraphs_within(parameter.long);
         }
     }
 
     fn actions_of(&self, page: &mut Page) {
-        for line in self.all_actions() {
-            let mut facts = vec![format!("timeout {} s", line.timeout)];
-            facts.extend(line.interval.map(|seconds| format!("interval {seconds} s")));
-            facts.extend(line.depth.map(|level| format!("check level {level}")));
-            facts.extend(line.role.map(|role| format!("role {role}")));
+        page.section("Actions");
+        page.paragraphs(
+            "The timeouts and intervals are the recommended ones; a tool that makes a resource from the meta-data takes \
+             them over.",
+        );
+        for action in self.all_actions() {
             page.line(".TP");
-            page.line(&format!("\\fB{}\\fR", escape(line.action.name())));
-            page.line(&format!("Advertised with {}.", facts.join(", ")));
+            page.line(&format!("\\fB{}\\fR", escape(action.name())));
+            page.line(&escape(action.purpose()));
+            for advertised in self.advertised(action) {
+                page.line(".br");
+                page.line(&escape(&advertised.facts()));
+            }
         }
+    }
+
+    /// What `--help` prints below the usage.
+    pub(crate) fn help(&self) -> String {
+        const WIDTH: usize = 80;
+        let mut lines = Vec::new();
+        for paragraph in self.long.split("\n\n") {
+            lines.extend(wrapped(paragraph, WIDTH));
+            lines.push(String::new());
+        }
+        lines.push("Actions:".to_owned());
+        for action in self.all_actions() {
+            lines.push(format!("  {:12}  {}", action.name(), action.purpose()));
+        }
+        lines.push("\nParameters (of the resource in the cluster; -o NAME=VALUE by hand):".to_owned());
+        for parameter in self.parameters.iter().chain(FOR_ALL_AGENTS) {
+            lines.push(format!("\n  {}{}", parameter.name, parameter.facts()));
+            lines.extend(wrapped(parameter.long, WIDTH - 6).iter().map(|line| format!("      {line}")));
+        }
+        let page = format!("ocf_{}_{}(7)", self.provider, self.name);
+        lines.push(format!("\nThe man page {page} says more; without the package: {} --manual | man -l -", self.name));
+        lines.join("\n")
+    }
+}
+
+impl Parameter {
+    /// What stands behind its name: values, default and flags in parentheses.
+    fn facts(&self) -> String {
+        let facts = [
+            self.content.values(),
+            self.default.map(|default| format!("default: {default}")),
+            self.required.then(|| "required".to_owned()),
+            self.reloadable.then(|| "reloadable".to_owned()),
+        ];
+        let facts: Vec<_> = facts.into_iter().flatten().collect();
+        if facts.is_empty() { String::new() } else { format!(" ({})", facts.join("; ")) }
+    }
+}
+
+impl Advertised {
+    /// When it is run and how long it may take, as a sentence.
+    fn facts(&self) -> String {
+        let mut facts = Vec::new();
+        facts.extend(self.role.map(|role| format!("role {role}")));
+        facts.extend(self.depth.map(|level| format!("check level {level}")));
+        facts.extend(self.interval.map(|seconds| format!("every {seconds} s")));
+        facts.push(format!("timeout {} s", self.timeout));
+        let sentence = facts.join(", ");
+        format!("{}{}.", sentence[..1].to_uppercase(), &sentence[1..])
+    }
+}
+
+impl About {
+    /// Each action once, in the order of the table.
+    fn all_actions(&self) -> Vec<Action> {
+        let mut actions: Vec<_> = self.all_advertised().map(|line| line.action).collect();
+        actions.dedup();
+        actions
+    }
+
+    fn advertised(&self, action: Action) -> impl Iterator<Item = Advertised> {
+        self.all_advertised().filter(move |line| line.action == action)
     }
 }
 
@@ -99,7 +150,7 @@ impl Page {
     }
 
     fn section(&mut self, heading: &str) {
-        self.line(&format!(".SH {}", heading.to_uppercase()));
+        self.line(&format!(".SH {}", escape(&heading.to_uppercase())));
     }
 
     fn paragraphs(&mut self, text: &str) {
@@ -112,20 +163,18 @@ impl Page {
     }
 
     fn divided(&mut self, text: &str, macro_between: &str) {
-        let mut first = true;
-        for paragraph in text.split("\n\n").filter(|paragraph| !paragraph.trim().is_empty()) {
-            if !first {
+        for (number, paragraph) in text.split("\n\n").enumerate() {
+            if number > 0 {
                 self.line(macro_between);
             }
-            first = false;
             if paragraph.lines().all(|line| line.starts_with("    ")) {
-                self.line(".nf");
+                self.line(".RS 4\n.nf");
                 for line in paragraph.lines() {
                     self.line(&escape(&line[4..]));
                 }
-                self.line(".fi");
+                self.line(".fi\n.RE");
             } else {
-                for line in wrapped(paragraph, 100) {
+                for line in wrapped(paragraph, SOURCE_WIDTH) {
                     self.line(&escape(&line));
                 }
             }
@@ -133,17 +182,30 @@ impl Page {
     }
 }
 
-/// Takes away what troff would read as a request or an escape (groff(7), "Escapes" and "Control characters").
+/// Takes away what troff would read as a request or an escape, and keeps the characters of commands what they are
+/// (groff_char(7), "Keyboard character translations").
 fn escape(text: &str) -> String {
-    let escaped = text.replace('\\', "\\e").replace('-', "\\-");
-    if escaped.starts_with(['.', '\'']) { format!("\\&{escaped}") } else { escaped }
+    let mut escaped = String::with_capacity(text.len());
+    for (place, character) in text.chars().enumerate() {
+        match character {
+            '.' if place == 0 => escaped.push_str("\\&."),
+            '\\' => escaped.push_str("\\e"),
+            '-' => escaped.push_str("\\-"),
+            '\'' => escaped.push_str("\\(aq"),
+            '`' => escaped.push_str("\\(ga"),
+            '^' => escaped.push_str("\\(ha"),
+            '~' => escaped.push_str("\\(ti"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
 }
 
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
-            Some(line) if line.len() + 1 + word.len() <= width => {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -162,12 +224,12 @@ mod tests {
     fn the_page_has_every_parameter_action_and_section() {
         let page = SAMPLE.manual();
         for part in [
-            ".TH ocf_greenarrow_sample 7",
-            "\\fBmode\\fR = \\fIa\\fR (reloadable)",
+            ".TH ocf_greenarrow_sample 7 \"2026-11-22\" \"sample 1.2.3\"",
+            "\\fBmode\\fR (a, b; default: a; reloadable)\nWhat to do.",
             "\\fBnode\\fR (required)",
             "\\fBtrace_ra\\fR",
-            "Advertised with timeout 20 s, interval 10 s, check level 0, role Promoted.",
-            ".SH EXAMPLES\nText before.\n.PP\n.nf\n$ sample monitor\nrunning\n.fi\n.PP\nText after.",
+            "\\fBmonitor\\fR\nSays in which state the resource is.\n.br\nRole Promoted, check level 0, every 10 s, timeout 20 s.",
+            ".SH EXAMPLES\nText before.\n.PP\n.RS 4\n.nf\n$ sample monitor\nrunning\n.fi\n.RE\n.PP\nText after.",
         ] {
             assert!(page.contains(part), "{part} is missing in\n{page}");
         }
@@ -176,16 +238,17 @@ mod tests {
     #[test]
     fn nothing_of_a_text_is_taken_for_a_request() {
         assert_eq!(escape(".SH evil"), "\\&.SH evil");
-        assert_eq!(escape("'br"), "\\&'br");
+        assert_eq!(escape("'br"), "\\(aqbr");
         assert_eq!(escape("a\\b --x"), "a\\eb \\-\\-x");
     }
 
     #[test]
-    fn the_help_names_defaults_and_bounds() {
+    fn the_help_names_defaults_values_and_actions() {
         let help = SAMPLE.help();
-        assert!(
-            help.contains("mode (default: a)") && help.contains("One of: a, b.") && help.contains("node (required)")
-        );
+        for part in ["mode (a, b; default: a; reloadable)\n      What to do.", "node (required)", "  start         Makes "] {
+            assert!(help.contains(part), "{part} is missing in\n{help}");
+        }
+        assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");
     }
 
     #[test]

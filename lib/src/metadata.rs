@@ -17,6 +17,8 @@ pub struct About {
     pub name: &'static str,
     /// The agent's version.
     pub version: &'static str,
+    /// The day of the last change of meaning in these texts, YYYY-MM-DD: the date of the man page (man-pages(7)).
+    pub revised: &'static str,
     /// A few words.
     pub short: &'static str,
     /// Whole sentences; a blank line begins a new paragraph.
@@ -60,13 +62,13 @@ impl About {
             })?;
             writer
                 .create_element("actions")
-                .write_inner_content(|writer| self.all_actions().try_for_each(|line| action(writer, &line)))?;
+                .write_inner_content(|writer| self.all_advertised().try_for_each(|line| action(writer, &line)))?;
             Ok(())
         })?;
         Ok(())
     }
 
-    pub(crate) fn all_actions(&self) -> impl Iterator<Item = Advertised> {
+    pub(crate) fn all_advertised(&self) -> impl Iterator<Item = Advertised> {
         self.actions.iter().copied().chain([Advertised::new(Action::MetaData, 5)])
     }
 }
@@ -77,7 +79,7 @@ fn description(writer: &mut Writer<Vec<u8>>, element: &str, text: &str) -> io::R
 }
 
 fn parameter(writer: &mut Writer<Vec<u8>>, line: &Parameter) -> io::Result<()> {
-    write_parameter(writer, line, line.name, line.short, &line.long_with_bounds())?;
+    write_parameter(writer, line, line.name, line.short, &line.long_with_values())?;
     for old in line.deprecated {
         // `<deprecated>` would be OCF 1.1's way; the DTD's content model of a parameter has no room for it.
         let short = format!("Deprecated: use {}", line.name);
@@ -125,9 +127,9 @@ fn action(writer: &mut Writer<Vec<u8>>, line: &Advertised) -> io::Result<()> {
 
 impl Parameter {
     /// The long description with what the content type does not say.
-    pub(crate) fn long_with_bounds(&self) -> String {
-        match self.content.bounds() {
-            Some(bounds) => format!("{} {bounds}", self.long),
+    pub(crate) fn long_with_values(&self) -> String {
+        match self.content.values() {
+            Some(values) => format!("{} Values: {values}.", self.long),
             None => self.long.to_owned(),
         }
     }
@@ -142,6 +144,7 @@ pub(crate) mod tests {
         provider: "greenarrow",
         name: "sample",
         version: "1.2.3",
+        revised: "2026-11-22",
         short: "A sample <agent>",
         long: "First paragraph & more.\n\nSecond.",
         parameters: &[
@@ -174,7 +177,7 @@ pub(crate) mod tests {
             "<shortdesc lang=\"en\">A sample &lt;agent&gt;</shortdesc>",
             "First paragraph &amp; more.",
             "<parameter name=\"mode\" unique-group=\"address\" required=\"0\" reloadable=\"1\">",
-            "What to do. One of: a, b.",
+            "What to do. Values: a, b.",
             "<content type=\"string\" default=\"a\"/>",
             "<parameter name=\"old_mode\" unique-group=\"address\" required=\"0\" reloadable=\"1\">",
             "Deprecated: use mode",

@@ -198,7 +198,10 @@ impl Content {
             },
             Self::Time(least, most) => match parse_time(text) {
                 Some(time) if (least..=most).contains(&time) => Ok(Value::Time(Duration::from_millis(time))),
-                _ => Err(format!("a time from {least}ms to {most}ms is expected, such as 200ms or 2s")),
+                _ => {
+                    let (least, most) = (shown_time(least), shown_time(most));
+                    Err(format!("a time from {least} to {most} is expected, such as 200ms or 2s"))
+                }
             },
             Self::Boolean => match parse_boolean(text) {
                 Some(yes) => Ok(Value::Boolean(yes)),
@@ -220,15 +223,20 @@ impl Content {
         }
     }
 
-    /// What a reader of the description must know beyond the content type, as a sentence.
-    pub(crate) fn bounds(self) -> Option<String> {
+    /// Which values there are, as far as the content type does not say it.
+    pub(crate) fn values(self) -> Option<String> {
         match self {
             Self::Text | Self::Path | Self::Boolean => None,
-            Self::Integer(least, most) => Some(format!("From {least} to {most}.")),
-            Self::Time(least, most) => Some(format!("A time such as 200ms or 2s, from {least}ms to {most}ms.")),
-            Self::Choice(words) => Some(format!("One of: {}.", words.join(", "))),
+            Self::Integer(least, most) => Some(format!("{least} to {most}")),
+            Self::Time(least, most) => Some(format!("{} to {}", shown_time(least), shown_time(most))),
+            Self::Choice(words) => Some(words.join(", ")),
         }
     }
+}
+
+/// Milliseconds as [`parse_time`] reads them.
+fn shown_time(millis: u64) -> String {
+    if millis.is_multiple_of(1000) { format!("{}s", millis / 1000) } else { format!("{millis}ms") }
 }
 
 /// The words of `ocf_is_true` in resource-agents and of `crm_str_to_boolean` in Pacemaker.

@@ -10,6 +10,7 @@ pub(crate) const ABOUT: About = About {
     provider: "greenarrow",
     name: "primary-ips",
     version: env!("CARGO_PKG_VERSION"),
+    revised: "2026-11-22",
     short: "Manages the addresses of a GreenArrow Primary",
     long: LONG,
     parameters: PARAMETERS,
@@ -200,9 +201,16 @@ refused, the addresses stay as they are and monitor reports degraded.
 /run/resource-agents/primary-ips-INSTANCE.state holds the role and the addresses that the instance has added.";
 
 const MONITOR: &str = "\
-0: unpromoted and ready, or active as a plain resource. 8: promoted, every address in place. 190, 191: the same, \
-degraded; the exit reason says why. 7: stopped. 9: addresses are up although the instance is unpromoted, or some are \
-missing and on_drift is fail. Check level 10 also asks the network whether another host has one of the addresses.";
+Pacemaker takes 0, 8, 190 and 191 for success:
+
+    0    unpromoted and ready, or active as a plain resource
+    8    promoted, every address in place
+    190  the same as 0, degraded; the exit reason says why
+    191  the same as 8, degraded; the exit reason says why
+    7    stopped
+    9    addresses are up on an unpromoted instance, or missing with on_drift=fail
+
+Check level 10 also asks the network whether another host has one of the addresses.";
 
 const BY_HAND: &str = "\
 Each action can be run by hand, as root, with -o for parameters; on a terminal it says in words what it found:

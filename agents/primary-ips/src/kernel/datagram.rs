@@ -189,15 +189,11 @@ mod tests {
         let whole = message(20, 0, 9, &[0; 24]);
         let expected = Err(Refusal { errno: Errno::EEXIST, said: Some(sentence.to_owned()) });
         for (request, capped) in [(header, NLM_F_CAPPED), (whole, 0)] {
-            let payload = refused(libc_eexist(), &request, sentence);
+            let payload = refused(Errno::EEXIST as i32, &request, sentence);
             let datagram = message(NLMSG_ERROR, NLM_F_ACK_TLVS | capped, 9, &payload);
             let found = messages(&datagram).next().unwrap().unwrap();
             assert_eq!(found.content, Content::End(expected.clone()), "capped: {capped:#x}");
         }
-    }
-
-    fn libc_eexist() -> i32 {
-        Errno::EEXIST as i32
     }
 
     #[test]

@@ -95,7 +95,12 @@ impl AddressEvents {
                     found.reverse();
                     self.read = found.into_iter().flatten().collect();
                 }
-                Received::Lost => return Ok(Some(AddressEvent::Lost)),
+                Received::Lost => {
+                    // Until the socket has been empty once, the kernel throws more away without a word
+                    // (NETLINK_S_CONGESTED in net/netlink/af_netlink.c); what is looked at before that may be outdated.
+                    while !matches!(self.socket.receive(what)?, Received::Empty) {}
+                    return Ok(Some(AddressEvent::Lost));
+                }
                 Received::Empty if !self.socket.readable_before(deadline)? => return Ok(None),
                 Received::Empty => {}
             }

@@ -108,7 +108,8 @@ impl Kernel {
     }
 }
 
-/// promote_secondaries of one link, on for as long as this lives.
+/// promote_secondaries of one link, on for as long as this lives. Should the process be killed meanwhile it stays on, which
+/// takes no address away from anybody.
 pub(crate) struct Promotion {
     /// The file to write 0 to at the end; None if it was on before.
     setting: Option<PathBuf>,

@@ -57,29 +57,23 @@ fn a_list_that_changes_while_it_is_read_is_read_whole() {
     let link = eth0(&mut reader);
     let fixed: Vec<_> = (0..FIXED).map(|n| NewAddress { address: nth(n), ..new_address("0.0.0.0/8", link) }).collect();
     assert!(reader.add(&fixed).unwrap().iter().all(Result::is_ok));
-    let until = Deadline::after(Duration::from_secs(2));
-    let mut alterations = 0u32;
-    let mut readings = 0u32;
     std::thread::scope(|scope| {
-        scope.spawn(|| {
-            while !until.passed() {
+        let changing = scope.spawn(|| {
+            for _ in 0..60 {
                 // It is the primary of another subnet: the kernel puts it before the secondaries, and each change shifts
                 // the place where a reading goes on.
                 assert!(changer.add(&[new_address("172.16.0.1/12", link)]).unwrap()[0].is_ok());
                 assert!(changer.remove(&[old_address("172.16.0.1/12", link)]).unwrap()[0].is_ok());
-                alterations += 2;
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
-        while !until.passed() {
+        while !changing.is_finished() {
             let present = reader.addresses().unwrap();
             let ours: Vec<_> = present.iter().filter(|present| present.prefix == 8 && present.link == link).collect();
             let different: BTreeSet<_> = ours.iter().map(|present| present.address).collect();
             assert_eq!((ours.len(), different.len()), (3000, 3000));
-            readings += 1;
         }
     });
-    assert!(readings > 5 && alterations > 50, "{readings} readings during {alterations} changes prove nothing");
 }
 
 #[test]

@@ -1,0 +1,175 @@
+//! What the nodes of a cluster know of each other's addresses, and changes that must disturb nobody.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cts_tests::crm_mon::Failure;
+use cts_tests::isolation::{Isolation, enter};
+use cts_tests::node::{Node, Owner};
+use cts_tests::observer::Outage;
+use cts_tests::scenarios::Rig;
+use cts_tests::subject::{IP_FILE, Subject, ip_file};
+use cts_tests::wait;
+
+const CLUSTER: Isolation = Isolation::Cluster(&["primary-ips"]);
+const INTERVAL: Duration = Duration::from_millis(50);
+/// A node asks for the others' lists once a minute, and its monitor comes every six seconds.
+const WORD_GOES_ROUND: Duration = Duration::from_secs(80);
+/// A monitor of each role, on a busy machine.
+const TWO_MONITORS: Duration = Duration::from_secs(20);
+/// The name of the promotion score's node attribute, in Pacemaker 2.1 and 3.
+const SCORE: &str = "master-ips";
+
+#[test]
+fn the_nodes_know_of_each_other_and_changes_disturb_nobody() -> Result<()> {
+    enter(CLUSTER, || {
+        Rig::start(Subject::primary_ips_promotable(20, 2), INTERVAL)?.play(&[
+            ("scores", scores_rank_the_nodes),
+            ("reloadable parameter", a_reloadable_parameter_is_taken_up_without_a_restart),
+            ("invalid edit", an_invalid_edit_degrades_and_changes_nothing),
+            ("tools that hang", cluster_tools_that_hang_change_no_answer),
+            ("attrd started anew", scores_are_sent_again_to_a_new_attrd),
+            ("another list", a_standby_with_another_list_is_degraded_until_the_file_is_copied),
+        ])
+    })
+}
+
+fn scores_rank_the_nodes(rig: &Rig) -> Result<Outage> {
+    undisturbed(rig, |active, standby| {
+        wait_score(rig, active, Some("100"))?;
+        wait_score(rig, standby, Some("50"))
+    })
+}
+
+fn a_reloadable_parameter_is_taken_up_without_a_restart(rig: &Rig) -> Result<Outage> {
+    undisturbed(rig, |active, _| {
+        let set = ["crm_resource", "--resource", "ips", "--set-parameter", "announce_count", "--parameter-value", "3"];
+        rig.cluster.tool(&set)?;
+        // The CIB keeps a reload as if it were the start with the new parameters; the log has it as it was.
+        let done = format!("Result of reload-agent operation for ips on {}: ok", active.name);
+        let log = || active.read_file("/var/log/pacemaker/pacemaker.log");
+        wait::until("the reload", TWO_MONITORS, wait::TOOL, || Ok(log()?.contains(&done)))?;
+        ensure!(!log()?.contains("Result of demote operation for ips"), "the instance was demoted for it");
+        Ok(())
+    })
+}
+
+fn an_invalid_edit_degrades_and_changes_nothing(rig: &Rig) -> Result<Outage> {
+    undisturbed(rig, |active, standby| {
+        let right = ip_file(&rig.subject.addresses);
+        for node in [active, standby] {
+            write_list(node, &format!("{right}10.78.0.300/16\n"))?;
+            wait_degraded(rig, node, "/etc/hvmail_primary_ips: line 23: ")?;
+        }
+        wait_score(rig, active, Some("100"))?;
+        // Nobody could promote an instance with this list.
+        wait_score(rig, standby, None)?;
+        for node in [active, standby] {
+            write_list(node, &right)?;
+        }
+        wait_score(rig, standby, Some("50"))?;
+        ensure!(by_hand(rig, active)?.starts_with("promoted: 20 IPv4 and 2 IPv6"), "{}", by_hand(rig, active)?);
+        rig.cluster.cleanup("ips")
+    })
+}
+
+fn cluster_tools_that_hang_change_no_answer(rig: &Rig) -> Result<Outage> {
+    const TOOLS: [&str; 2] = ["/usr/sbin/crm_attribute", "/usr/sbin/attrd_updater"];
+    undisturbed(rig, |active, standby| {
+        for node in [active, standby] {
+            for tool in TOOLS {
+                node.text(&["mv", tool, &format!("{tool}.real")])?;
+                node.write_file(tool, "#!/bin/sh\nexec sleep 1000\n", 0o755, Owner::Root)?;
+            }
+            // Forgetting what was sent makes every monitor try again.
+            node.text(&["rm", "-f", "/run/resource-agents/primary-ips-ips.sent"])?;
+        }
+        std::thread::sleep(TWO_MONITORS);
+        for (node, role) in [(active, "promoted: 20 IPv4 and 2 IPv6"), (standby, "unpromoted and ready: 20 IPv4")] {
+            let answer = by_hand(rig, node)?;
+            ensure!(answer.starts_with(role), "{answer}");
+            for tool in TOOLS {
+                node.text(&["mv", &format!("{tool}.real"), tool])?;
+            }
+        }
+        let status = rig.cluster.status().context("no node answers about the cluster")?;
+        ensure!(status.failures.is_empty(), "a hung tool became a failure: {:?}", status.failures);
+        Ok(())
+    })
+}
+
+/// Pacemaker forgets the scores with the daemon, and may demote for that; the agent sees to it that they come back.
+fn scores_are_sent_again_to_a_new_attrd(rig: &Rig) -> Result<Outage> {
+    let began = Instant::now();
+    let (_, standby) = pair(rig)?;
+    rig.cluster.kill_daemon(standby, "pacemaker-attrd")?;
+    wait_score(rig, standby, Some("50"))?;
+    rig.settled()?;
+    rig.cluster.cleanup("ips")?;
+    rig.healthy()?;
+    Ok(rig.observer.outage(began, Instant::now()))
+}
+
+fn a_standby_with_another_list_is_degraded_until_the_file_is_copied(rig: &Rig) -> Result<Outage> {
+    undisturbed(rig, |active, standby| {
+        let longer = ip_file(&rig.subject.addresses) + "10.78.200.1/16\n";
+        write_list(active, &longer)?;
+        let reason = format!("the list of {} is another one, 23 addresses against 22 here", active.name);
+        wait_degraded(rig, standby, &reason)?;
+        wait_score(rig, standby, Some("20"))?;
+        ensure!(
+            active.addresses()?.iter().any(|held| held.address.to_string() == "10.78.200.1"),
+            "the line was not added"
+        );
+        write_list(standby, &longer)?;
+        wait_score(rig, standby, Some("50"))?;
+        rig.cluster.cleanup("ips")
+    })
+}
+
+/// Plays a scenario after which the same node still holds every address, none of which was silent.
+fn undisturbed(rig: &Rig, scenario: impl FnOnce(&Node, &Node) -> Result<()>) -> Result<Outage> {
+    let (active, standby) = pair(rig)?;
+    let began = Instant::now();
+    scenario(active, standby)?;
+    let outage = rig.observer.outage(began, Instant::now());
+    ensure!(rig.healthy()?.name == active.name, "the addresses have moved away from {}", active.name);
+    ensure!(outage.worst < Duration::from_secs(1), "{} was silent for {:?}", outage.worst_address, outage.worst);
+    Ok(outage)
+}
+
+fn pair(rig: &Rig) -> Result<(&Node, &Node)> {
+    let active = rig.healthy()?;
+    Ok((active, rig.cluster.peer(active)?))
+}
+
+fn write_list(node: &Node, list: &str) -> Result<()> {
+    node.write_file(IP_FILE, list, 0o644, Owner::Root)
+}
+
+fn wait_score(rig: &Rig, node: &Node, score: Option<&str>) -> Result<()> {
+    let mut seen = None;
+    let what = format!("the promotion score {score:?} of {}", node.name);
+    let waited = wait::until(&what, WORD_GOES_ROUND, wait::TOOL, || {
+        let status = rig.cluster.status();
+        seen = status.and_then(|status| status.attribute(&node.name, SCORE).map(str::to_owned));
+        Ok(seen.as_deref() == score)
+    });
+    waited.map(drop).with_context(|| format!("it is {seen:?}"))
+}
+
+/// Pacemaker shows a degraded answer among the failed actions, and does not act upon it.
+fn wait_degraded(rig: &Rig, node: &Node, reason: &str) -> Result<()> {
+    let mut seen = None;
+    let waited = wait::until(&format!("{} to be degraded", node.name), WORD_GOES_ROUND, wait::TOOL, || {
+        seen = rig.cluster.status().map(|status| status.failures);
+        let of_node = |failure: &&Failure| failure.node == node.name && failure.status.to_lowercase().contains("degraded");
+        Ok(seen.iter().flatten().filter(of_node).any(|failure| failure.reason.contains(reason)))
+    });
+    waited.map(drop).with_context(|| format!("{reason:?} is not the reason of {seen:?}"))
+}
+
+fn by_hand(rig: &Rig, node: &Node) -> Result<String> {
+    let command = ["env", "OCF_RESOURCE_INSTANCE=ips", "OCF_OUTPUT_FORMAT=text", rig.subject.agent, "monitor"];
+    Ok(node.run(&command)?.stdout)
+}

@@ -70,9 +70,10 @@ impl Action {
         matches!(self, Start | Stop | Promote | Demote | Reload | ReloadAgent)
     }
 
-    /// Whether it must be carried out even with parameters that are wrong: what is up has to come down.
+    /// Whether it must be carried out even with parameters that are wrong: what is up has to come down, and a slip of
+    /// the pen in a running resource's definition must not make its monitor, or its reload-agent, fail a healthy server.
     pub(crate) fn forgives_parameters(self) -> bool {
-        matches!(self, Self::Stop | Self::Demote | Self::Notify)
+        matches!(self, Self::Stop | Self::Demote | Self::Notify | Self::Monitor | Self::ReloadAgent)
     }
 }
 
@@ -130,8 +131,8 @@ mod tests {
     }
 
     #[test]
-    fn what_takes_a_resource_down_does_not_ask_for_right_parameters() {
+    fn what_takes_a_resource_down_or_only_looks_does_not_ask_for_right_parameters() {
         assert!(Action::Stop.forgives_parameters() && Action::Demote.forgives_parameters());
-        assert!(!Action::Start.forgives_parameters() && !Action::Monitor.forgives_parameters());
+        assert!(!Action::Start.forgives_parameters() && !Action::Promote.forgives_parameters());
     }
 }

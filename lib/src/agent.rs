@@ -27,8 +27,8 @@ pub trait Agent: Sized {
     /// What the agent says of itself.
     const ABOUT: About;
 
-    /// The agent with its parameters, which have been checked against the table.
-    fn configure(values: &Values, environment: &Environment) -> Result<Self, Failure>;
+    /// The agent with its parameters, which have been checked against the table: see [`Values::wrong`].
+    fn configure(values: &Values) -> Self;
 
     /// Makes the resource active; in a promotable clone: unpromoted.
     fn start(&self, run: &Run) -> Done;
@@ -163,7 +163,7 @@ impl Run {
             let reason = format!("{} needs root: it is run by user {}", self.action.name(), geteuid());
             return Err(Failure::new(Kind::Permission, reason));
         }
-        let agent = A::configure(&self.values::<A>()?, &self.environment)?;
+        let agent = A::configure(&self.values::<A>()?);
         let _lock = self.lock()?;
         let done = match self.action {
             Action::Monitor => return agent.monitor(self),
@@ -190,8 +190,8 @@ impl Run {
         if !self.action.forgives_parameters() {
             return Values::check(A::ABOUT.parameters, &given);
         }
-        let (values, wrong) = Values::forgive(A::ABOUT.parameters, &given);
-        for wrong in wrong {
+        let values = Values::forgive(A::ABOUT.parameters, &given);
+        if let Some(wrong) = values.wrong() {
             self.log.warning(&format!("{wrong}; {} goes on", self.action.name()));
         }
         Ok(values)

@@ -35,8 +35,8 @@ impl Agent for Obedient {
         sections: &[],
     };
 
-    fn configure(values: &Values, _: &Environment) -> Result<Self, Failure> {
-        Ok(Self { order: values.text("order").unwrap_or_default().to_owned() })
+    fn configure(values: &Values) -> Self {
+        Self { order: values.text("order").unwrap_or_default().to_owned() }
     }
     fn start(&self, _: &Run) -> Done {
         self.obey()
@@ -110,10 +110,11 @@ fn a_panic_is_a_failure_of_the_action_and_no_more() {
 }
 
 #[test]
-fn wrong_parameters_stop_a_start_and_never_a_stop() {
+fn wrong_parameters_stop_a_start_and_never_a_stop_or_a_monitor() {
     let wrong = [("OCF_RESKEY_n", "3")];
     assert_eq!(run(&wrong, &["start"]), 6);
-    assert_eq!(run(&wrong, &["monitor"]), 6);
+    assert_eq!(run(&wrong, &["promote"]), 6);
+    assert_eq!(run(&wrong, &["monitor"]), 8);
     assert_eq!(run(&wrong, &["stop"]), 0);
     assert_eq!(run(&wrong, &["demote"]), 0);
 }

@@ -77,12 +77,7 @@ fn command(about: &About) -> Command {
                 .action(ArgAction::Append)
                 .help("Set a parameter, for work by hand"),
         )
-        .arg(
-            Arg::new("manual")
-                .long("manual")
-                .action(ArgAction::SetTrue)
-                .help("Print the man page, for man -l -"),
-        )
+        .arg(Arg::new("manual").long("manual").action(ArgAction::SetTrue).help("Print the man page, for man -l -"))
         .arg(Arg::new("ignored").value_parser(any_bytes).num_args(0..).hide(true))
 }
 

@@ -245,7 +245,9 @@ mod tests {
     #[test]
     fn the_help_names_defaults_values_and_actions() {
         let help = SAMPLE.help();
-        for part in ["mode (a, b; default: a; reloadable)\n      What to do.", "node (required)", "  start         Makes "] {
+        for part in
+            ["mode (a, b; default: a; reloadable)\n      What to do.", "node (required)", "  start         Makes "]
+        {
             assert!(help.contains(part), "{part} is missing in\n{help}");
         }
         assert!(help.lines().all(|line| line.chars().count() <= 100), "{help}");

@@ -49,7 +49,9 @@ impl About {
     }
 
     fn write(&self, writer: &mut Writer<Vec<u8>>) -> io::Result<()> {
-        writer.write_event(Event::Decl(BytesDecl::new("1.0", Some("UTF-8"), None)))?;
+        // Without an encoding, which is UTF-8 then: crmsh hands the text to lxml as a string, and lxml refuses to parse
+        // strings that declare one.
+        writer.write_event(Event::Decl(BytesDecl::new("1.0", None, None)))?;
         writer.write_event(Event::DocType(BytesText::from_escaped(DOCTYPE)))?;
         let root = writer.create_element("resource-agent");
         root.with_attributes([("name", self.name), ("version", self.version)]).write_inner_content(|writer| {

@@ -43,6 +43,8 @@ pub enum Content {
     Boolean,
     /// One of these words.
     Choice(&'static [&'static str]),
+    /// Text that this function accepts; otherwise it says what is expected.
+    Checked(fn(&str) -> Result<(), String>),
 }
 
 impl Parameter {
@@ -93,23 +95,23 @@ enum Value {
 /// The checked values of an agent's parameters.
 #[derive(Debug, Default)]
 pub struct Values {
-    values: BTreeMap<&'static str, Value>,
+    known: BTreeMap<&'static str, Value>,
     set: Vec<&'static str>,
+    wrong: Vec<(&'static str, String)>,
 }
 
 impl Values {
     /// Checks `given` (name and value as they came) against the table. Every wrong value is named, not only the first.
     pub(crate) fn check(table: &[Parameter], given: &BTreeMap<String, String>) -> Result<Self, Failure> {
-        let (values, wrong) = Self::read(table, given);
-        if wrong.is_empty() { Ok(values) } else { Err(Failure::new(Kind::Configured, wrong.join("; "))) }
+        let values = Self::forgive(table, given);
+        match values.wrong() {
+            None => Ok(values),
+            Some(wrong) => Err(Failure::new(Kind::Configured, wrong)),
+        }
     }
 
-    /// The same with the default in place of each wrong value, and what was wrong.
-    pub(crate) fn forgive(table: &[Parameter], given: &BTreeMap<String, String>) -> (Self, Vec<String>) {
-        Self::read(table, given)
-    }
-
-    fn read(table: &[Parameter], given: &BTreeMap<String, String>) -> (Self, Vec<String>) {
+    /// The same with the default in place of each wrong value; [`Self::wrong`] names them.
+    pub(crate) fn forgive(table: &[Parameter], given: &BTreeMap<String, String>) -> Self {
         let mut values = Self::default();
         let mut wrong = Vec::new();
         for parameter in FOR_ALL_AGENTS.iter().chain(table) {
@@ -118,15 +120,16 @@ impl Values {
             if found.is_some() {
                 values.set.push(parameter.name);
             } else if parameter.required {
-                wrong.push(format!("parameter {} is not set; it is required: {}", parameter.name, parameter.short));
+                let reason = format!("parameter {} is not set; it is required: {}", parameter.name, parameter.short);
+                wrong.push((parameter.name, reason));
             }
             let mut take = |name: &str, text: &str| match parameter.content.parse(text) {
                 Ok(value) => {
-                    values.values.insert(parameter.name, value);
+                    values.known.insert(parameter.name, value);
                     true
                 }
                 Err(expected) => {
-                    wrong.push(format!("parameter {name}={text:?} is wrong: {expected}"));
+                    wrong.push((parameter.name, format!("parameter {name}={text:?} is wrong: {expected}")));
                     false
                 }
             };
@@ -134,7 +137,19 @@ impl Values {
                 parameter.default.map(|text| take(parameter.name, text));
             }
         }
-        (values, wrong)
+        Self { wrong, ..values }
+    }
+
+    /// What is wrong with the parameters, if anything is. An action that makes something active never sees this; one
+    /// that looks at what is active, or takes it down, must get by with what is right.
+    pub fn wrong(&self) -> Option<String> {
+        let reasons: Vec<&str> = self.wrong.iter().map(|(_, reason)| reason.as_str()).collect();
+        (!reasons.is_empty()).then(|| reasons.join("; "))
+    }
+
+    /// Whether the parameter's value is wrong, so that its default stands in its place.
+    pub fn is_wrong(&self, name: &str) -> bool {
+        self.wrong.iter().any(|(wrong, _)| *wrong == name)
     }
 
     /// Whether the parameter was given a value, be it that of its default.
@@ -144,7 +159,7 @@ impl Values {
 
     /// The value of a text, path or choice that has a default or was set.
     pub fn text(&self, name: &str) -> Option<&str> {
-        match self.values.get(name)? {
+        match self.known.get(name)? {
             Value::Text(text) => Some(text),
             other => unreachable!("{name} is declared as another content than text: {other:?}"),
         }
@@ -155,7 +170,7 @@ impl Values {
     /// # Panics
     /// When the table declares no such integer: a mistake in the agent, found by its first test.
     pub fn integer(&self, name: &str) -> i64 {
-        match self.values.get(name) {
+        match self.known.get(name) {
             Some(Value::Integer(number)) => *number,
             other => unreachable!("{name} is not declared as an integer with a default: {other:?}"),
         }
@@ -166,7 +181,7 @@ impl Values {
     /// # Panics
     /// When the table declares no such time.
     pub fn time(&self, name: &str) -> Duration {
-        match self.values.get(name) {
+        match self.known.get(name) {
             Some(Value::Time(time)) => *time,
             other => unreachable!("{name} is not declared as a time with a default: {other:?}"),
         }
@@ -177,7 +192,7 @@ impl Values {
     /// # Panics
     /// When the table declares no such boolean.
     pub fn boolean(&self, name: &str) -> bool {
-        match self.values.get(name) {
+        match self.known.get(name) {
             Some(Value::Boolean(yes)) => *yes,
             other => unreachable!("{name} is not declared as a boolean with a default: {other:?}"),
         }
@@ -190,6 +205,7 @@ impl Content {
         let text = text.trim();
         match self {
             Self::Text => Ok(Value::Text(text.to_owned())),
+            Self::Checked(check) => check(text).map(|()| Value::Text(text.to_owned())),
             Self::Path if text.starts_with('/') => Ok(Value::Text(text.to_owned())),
             Self::Path => Err("an absolute path is expected, one that begins with /".to_owned()),
             Self::Integer(least, most) => match text.parse::<i64>() {
@@ -217,7 +233,7 @@ impl Content {
     /// The content type in the meta-data. The DTD's `time` is not in the OCF 1.1 RNG, the RNG's `select` not in the DTD.
     pub(crate) fn xml_type(self) -> &'static str {
         match self {
-            Self::Text | Self::Path | Self::Time(..) | Self::Choice(_) => "string",
+            Self::Text | Self::Path | Self::Time(..) | Self::Choice(_) | Self::Checked(_) => "string",
             Self::Integer(..) => "integer",
             Self::Boolean => "boolean",
         }
@@ -226,7 +242,7 @@ impl Content {
     /// Which values there are, as far as the content type does not say it.
     pub(crate) fn values(self) -> Option<String> {
         match self {
-            Self::Text | Self::Path | Self::Boolean => None,
+            Self::Text | Self::Path | Self::Boolean | Self::Checked(_) => None,
             Self::Integer(least, most) => Some(format!("{least} to {most}")),
             Self::Time(least, most) => Some(format!("{} to {}", shown_time(least), shown_time(most))),
             Self::Choice(words) => Some(words.join(", ")),
@@ -280,7 +296,12 @@ mod tests {
         Parameter { name: "flag", content: Content::Boolean, default: Some("no"), ..Parameter::TEXT },
         Parameter { name: "node", required: true, short: "which node", ..Parameter::TEXT },
         Parameter { name: "nic", ..Parameter::TEXT },
+        Parameter { name: "even", content: Content::Checked(even), ..Parameter::TEXT },
     ];
+
+    fn even(text: &str) -> Result<(), String> {
+        if text.len().is_multiple_of(2) { Ok(()) } else { Err("an even number of letters is expected".to_owned()) }
+    }
 
     fn given(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
@@ -294,6 +315,12 @@ mod tests {
         assert_eq!(values.time("pause"), Duration::from_secs(1));
         assert_eq!(values.text("nic"), None);
         assert!(!values.boolean("flag") && !values.is_set("flag") && values.is_set("node"));
+    }
+
+    #[test]
+    fn a_checked_text_says_itself_what_is_expected() {
+        let failure = Values::check(TABLE, &given(&[("node", "a"), ("even", "odd")])).unwrap_err();
+        assert!(failure.reason().contains("even=\"odd\" is wrong: an even number of letters"), "{failure}");
     }
 
     #[test]
@@ -317,9 +344,10 @@ mod tests {
 
     #[test]
     fn a_forgiving_action_goes_on_with_the_defaults() {
-        let (values, wrong) = Values::forgive(TABLE, &given(&[("count", "many")]));
+        let values = Values::forgive(TABLE, &given(&[("count", "many")]));
         assert_eq!(values.integer("count"), 5);
-        assert_eq!(wrong.len(), 2, "{wrong:?}");
+        assert!(values.is_wrong("count") && values.is_wrong("node") && !values.is_wrong("mode"));
+        assert!(values.wrong().unwrap().contains("count=\"many\""));
     }
 
     #[test]

@@ -12,8 +12,10 @@ use ipnet::IpNet;
 
 /// A longer line than this is shown in part: it may be a whole file without line breaks.
 const SHOWN: usize = 60;
-/// So many refusals are named one by one in a reason; the number of the others is given.
+/// So many refusals are named one by one in a reason, which has one line; the number of the others is given.
 const NAMED: usize = 5;
+/// So many more are for the log, where each has a line of its own. A file with more is no list of addresses at all.
+const LOGGED: usize = 200;
 /// The kernel's limit for an interface name with its closing zero (IFNAMSIZ, linux/if.h).
 const INTERFACE_NAME_SIZE: usize = 16;
 
@@ -88,6 +90,11 @@ impl IpFile {
             words.push(format!("and {more} more wrong lines"));
         }
         Some(words.join("; "))
+    }
+
+    /// The refused lines that [`IpFile::fault`] only counts, for the log.
+    pub(crate) fn unnamed(&self) -> impl Iterator<Item = &Refusal> {
+        self.refusals.iter().skip(NAMED).take(LOGGED)
     }
 
     /// The number of addresses and a digest of the list, the same for every file that means the same.

@@ -23,6 +23,8 @@ pub(crate) struct List {
     pub(crate) entries: Vec<Entry>,
     /// Why the file as a whole cannot be followed: its path, the lines and their reasons.
     pub(crate) fault: Option<String>,
+    /// The wrong lines that `fault` only counts.
+    pub(crate) unnamed: Vec<String>,
     /// Which list it is; of no use when there is a fault.
     pub(crate) id: ListId,
 }
@@ -47,12 +49,13 @@ impl List {
             Ok(bytes) => (IpFile::parse(&bytes, reserved), fingerprint(&bytes)),
             Err(error) => {
                 let fault = Some(format!("{error:#}"));
-                return Self { entries: Vec::new(), fault, id: ListId::default() };
+                return Self { entries: Vec::new(), fault, unnamed: Vec::new(), id: ListId::default() };
             }
         };
         let fault = file.fault().map(|fault| format!("{}: {fault}", path.display()));
         let id = ListId { fingerprint, digest: file.digest() };
-        Self { entries: file.entries, fault, id }
+        let unnamed = file.unnamed().map(|refusal| format!("{}: {refusal}", path.display())).collect();
+        Self { entries: file.entries, fault, unnamed, id }
     }
 }
 
@@ -63,6 +66,11 @@ pub(crate) enum Seen {
     Unchanged,
     /// Another one.
     Other(List),
+}
+
+/// A list that cannot be followed, whatever is in the file.
+pub(crate) fn none(fault: String) -> Seen {
+    Seen::Other(List { entries: Vec::new(), fault: Some(fault), id: ListId::default() })
 }
 
 /// Reads the file, and looks into it only if it has not the fingerprint `known`. What the cluster binds to is looked at

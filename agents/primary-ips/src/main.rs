@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use ocf::{About, Agent, Done, Environment, Failure, Found, Kind, Notification, Run, Values};
+use ocf::{About, Agent, Done, Found, Notification, Run, Values};
 
 mod announce;
 mod announcer;
@@ -45,9 +45,8 @@ struct PrimaryIps {
 impl Agent for PrimaryIps {
     const ABOUT: About = parameters::ABOUT;
 
-    fn configure(values: &Values, _: &Environment) -> Result<Self, Failure> {
-        let settings = Settings::read(values).map_err(|reason| Failure::new(Kind::Configured, reason))?;
-        Ok(Self { settings })
+    fn configure(values: &Values) -> Self {
+        Self { settings: Settings::read(values) }
     }
 
     fn start(&self, run: &Run) -> Done {

@@ -10,7 +10,7 @@ use crate::drift::{Drift, Links, addresses, links_of, some};
 use crate::duplicate::Probe;
 use crate::judgement::{Deed, Facts, Judgement, Verdict, judge};
 use crate::kernel::{Kernel, OldAddress, Present};
-use crate::list::{List, Seen, look};
+use crate::list::{self, List, Seen, look};
 use crate::lower::{described, there};
 use crate::parameters::Settings;
 use crate::placement::place;
@@ -79,7 +79,8 @@ impl Survey {
         let record = Record::read(&run.store)?;
         let active = record.as_ref().filter(|record| record.role == Role::Active);
         let known = active.map(|record| record.list.fingerprint.as_str());
-        let list = look(&settings.ip_file, known);
+        // A wrong parameter may be the very path of the list: nothing is read, and nothing changed, by a default's word.
+        let list = settings.wrong.clone().map_or_else(|| look(&settings.ip_file, known), list::none);
         let mut kernel = Kernel::open(run.deadline)?;
         let present = kernel.addresses()?;
         let nic = settings.nic.as_deref();

@@ -66,7 +66,7 @@ const PARAMETERS: &[Parameter] = &[
         long: "Whether to ask the network for other owners before addresses are added, by ARP probes (RFC 5227) and \
                neighbour solicitations with the kernel's duplicate address detection (RFC 4862): fail adds none of \
                them when one is found and names it with its hardware address; warn logs it and goes on; off does not \
-               ask. Asking costs about 150 ms for any number of IPv4 addresses, and for IPv6 the one to two seconds \
+               ask, as it must where a router answers for everybody (proxy ARP). Asking costs about 150 ms for any number of IPv4 addresses, and for IPv6 the one to two seconds \
                of the kernel's own detection, in which the IPv4 addresses serve already. \
                (heartbeat:IPaddr2: collision_detection, for IPv6 only.)",
         ..Parameter::TEXT
@@ -137,7 +137,7 @@ const PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         name: "preferred_lft",
-        content: Content::Text,
+        content: Content::Checked(is_lifetime),
         default: Some("forever"),
         short: "How long IPv6 addresses are preferred, in seconds",
         long: "How long the IPv6 addresses are preferred as source addresses: forever, or a number of seconds; 0 makes \
@@ -269,14 +269,17 @@ pub(crate) struct Settings {
     pub(crate) preferred_lifetime: Option<u32>,
     pub(crate) kill_connections: bool,
     pub(crate) check_link: CheckLink,
+    /// What is wrong with the parameters; the wrong ones are the defaults then.
+    pub(crate) wrong: Option<String>,
+    /// Whether `ip_file` is one of them: the default path may be the list of another resource.
+    pub(crate) ip_file_is_wrong: bool,
 }
 
 impl Settings {
-    /// The settings, or what is wrong with the one value the table cannot check.
-    pub(crate) fn read(values: &Values) -> Result<Self, String> {
+    pub(crate) fn read(values: &Values) -> Self {
         let text = |name| values.text(name).unwrap_or_default();
         let number = |name| u32::try_from(values.integer(name)).unwrap_or(u32::MAX);
-        Ok(Self {
+        Self {
             ip_file: text("ip_file").into(),
             nic: values.text("nic").map(str::to_owned),
             duplicate_check: match text("duplicate_check") {
@@ -290,25 +293,29 @@ impl Settings {
             apply_changes_at_monitor: text("apply_changes") == "auto",
             repair_drift: text("on_drift") == "repair",
             no_prefix_route: values.boolean("noprefixroute"),
-            preferred_lifetime: preferred_lifetime(text("preferred_lft"))?,
+            preferred_lifetime: preferred_lifetime(text("preferred_lft")),
             kill_connections: values.boolean("kill_connections"),
             check_link: match text("check_link") {
                 "off" => CheckLink::Off,
                 "fail" => CheckLink::Fail,
                 _ => CheckLink::Degraded,
             },
-        })
+            wrong: values.wrong(),
+            ip_file_is_wrong: values.is_wrong("ip_file"),
+        }
     }
 }
 
-/// The kernel keeps lifetimes in 32 bits and takes the largest number for "for ever" (INFINITY_LIFE_TIME, net/addrconf.h).
-fn preferred_lifetime(text: &str) -> Result<Option<u32>, String> {
-    match text {
-        "forever" => Ok(None),
-        _ => text.parse().ok().filter(|seconds| *seconds < u32::MAX).map(Some).ok_or_else(|| {
-            format!("parameter preferred_lft={text:?} is wrong: forever or a number of seconds is expected")
-        }),
+fn is_lifetime(text: &str) -> Result<(), String> {
+    if text == "forever" || preferred_lifetime(text).is_some() {
+        return Ok(());
     }
+    Err("forever or a number of seconds is expected".to_owned())
+}
+
+/// The kernel keeps lifetimes in 32 bits and takes the largest number for "for ever" (INFINITY_LIFE_TIME, net/addrconf.h).
+fn preferred_lifetime(text: &str) -> Option<u32> {
+    text.parse().ok().filter(|seconds| *seconds < u32::MAX)
 }
 
 #[cfg(test)]
@@ -317,10 +324,10 @@ mod tests {
 
     #[test]
     fn a_lifetime_is_forever_or_seconds() {
-        assert_eq!(preferred_lifetime("forever"), Ok(None));
-        assert_eq!(preferred_lifetime("0"), Ok(Some(0)));
+        assert_eq!((is_lifetime("forever"), preferred_lifetime("forever")), (Ok(()), None));
+        assert_eq!((is_lifetime("0"), preferred_lifetime("0")), (Ok(()), Some(0)));
         for wrong in ["", "-1", "never", "4294967295", "1s"] {
-            assert!(preferred_lifetime(wrong).is_err(), "{wrong}");
+            assert!(is_lifetime(wrong).is_err(), "{wrong}");
         }
     }
 }

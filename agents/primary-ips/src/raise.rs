@@ -86,7 +86,11 @@ fn new_addresses(settings: &Settings, missing: &[Placed], links: &Links) -> Resu
             prefix: *prefix,
             link: link.index,
             no_prefix_route: settings.no_prefix_route,
-            preferred: settings.preferred_lifetime.map_or(Lifetime::Forever, Lifetime::Seconds),
+            // The kernel would mark IPv4 addresses deprecated as well, which changes nothing but what ip(8) shows.
+            preferred: settings
+                .preferred_lifetime
+                .filter(|_| address.is_ipv6())
+                .map_or(Lifetime::Forever, Lifetime::Seconds),
             no_dad: settings.duplicate_check == DuplicateCheck::Off,
         });
     }

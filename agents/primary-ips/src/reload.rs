@@ -8,6 +8,10 @@ use crate::record::{Record, Role};
 use crate::validate::validate;
 
 pub(crate) fn reload(run: &Run, settings: &Settings) -> Done {
+    if let Some(wrong) = &settings.wrong {
+        run.log.error(&format!("{wrong}; nothing was changed"));
+        return Ok(());
+    }
     let done = match Record::read(&run.store)?.map(|record| record.role) {
         None => {
             run.log.info("not started; there is nothing to reload");

@@ -51,8 +51,10 @@ pub(crate) fn settle(
     let added = match raise(run, settings, kernel, &wanted.addresses) {
         Ok(added) => added,
         Err(error) => {
-            if let Some(before) = before {
-                before.write(&run.store)?;
+            // Without a record before, the instance was stopped and has not been started by this.
+            match before {
+                Some(before) => before.write(&run.store)?,
+                None => Record::remove(&run.store)?,
             }
             return Err(error);
         }

@@ -30,6 +30,9 @@ pub(crate) fn all_that_may_be_ours(run: &Run, settings: &Settings) -> HashSet<Ip
         Ok(None) => {}
         Err(error) => run.log.warning(&format!("{error:#}; going by the list alone")),
     }
+    if settings.ip_file_is_wrong {
+        return ours;
+    }
     let list = List::read(&settings.ip_file);
     if let Some(fault) = &list.fault {
         run.log.warning(&format!("{fault}; going by the addresses that were added"));

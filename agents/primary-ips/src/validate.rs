@@ -27,6 +27,7 @@ pub(crate) fn wanted(
     let list = List::read(&settings.ip_file);
     let remedy = || format!("; mend it, then: crm_resource --cleanup --resource {}", run.environment.resource());
     if let Some(fault) = list.fault {
+        list.unnamed.iter().for_each(|wrong| run.log.error(wrong));
         return Err(Failure::new(Kind::Arguments, fault + &remedy()));
     }
     let present = kernel.addresses()?;

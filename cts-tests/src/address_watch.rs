@@ -35,7 +35,16 @@ pub struct AddressWatch {
 impl AddressWatch {
     /// Begins to watch; ends when it is dropped or the node loses its power.
     pub fn start(node: &Node) -> Result<Self> {
-        let target = node.init()?.to_string();
+        Self::of_network_of(node.init()?)
+    }
+
+    /// Begins to watch the test's own network.
+    pub fn here() -> Result<Self> {
+        Self::of_network_of(std::process::id())
+    }
+
+    fn of_network_of(pid: u32) -> Result<Self> {
+        let target = pid.to_string();
         let argv = ["nsenter", "-t", &target, "-n", "ip", "-o", "monitor", "address"];
         let mut monitor = command(argv).start(Stdio::inherit())?;
         let events = Arc::new(Mutex::new(Vec::new()));

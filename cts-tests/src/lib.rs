@@ -12,6 +12,7 @@
 )]
 
 pub mod address_watch;
+pub mod agent;
 pub mod cib;
 pub mod cluster;
 pub mod command;
@@ -22,6 +23,7 @@ pub mod isolation;
 pub mod network;
 pub mod node;
 pub mod observer;
+pub mod other_host;
 pub mod packages;
 pub mod process;
 pub mod scenarios;

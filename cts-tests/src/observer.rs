@@ -45,6 +45,10 @@ pub struct Outage {
     pub worst: Duration,
     /// The address it belongs to.
     pub worst_address: IpAddr,
+    /// The longest of an IPv4 address, if one was observed.
+    pub worst_ipv4: Option<Duration>,
+    /// The longest of an IPv6 address, if one was observed.
+    pub worst_ipv6: Option<Duration>,
     /// The median, over the addresses, of the longest silence of each.
     pub median: Duration,
 }
@@ -82,7 +86,9 @@ impl Observer {
         let mut silences: Vec<_> = silence.zip(self.addresses.iter().copied()).collect();
         silences.sort();
         let (worst, worst_address) = silences[silences.len() - 1];
-        Outage { worst, worst_address, median: silences[silences.len() / 2].0 }
+        let of_family = |ipv6: bool| silences.iter().rev().find(|(_, address)| address.is_ipv6() == ipv6);
+        let [worst_ipv4, worst_ipv6] = [false, true].map(|ipv6| of_family(ipv6).map(|(silence, _)| *silence));
+        Outage { worst, worst_address, worst_ipv4, worst_ipv6, median: silences[silences.len() / 2].0 }
     }
 
     /// Those addresses that have not answered since `since`.

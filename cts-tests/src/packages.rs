@@ -22,7 +22,8 @@ pub const CLUSTER: &[&str] = &[
 ];
 
 /// What the checks use beyond a cluster.
-pub const CHECKS: &[&str] = &["crmsh", "libxml2-utils", "mandoc", "pcs", "rpm", "strace"];
+pub const CHECKS: &[&str] =
+    &["crmsh", "gzip", "libxml2-utils", "man-db", "mandoc", "pcs", "rpm", "rpmlint", "strace", "tar"];
 
 /// How long apt may take: a slow mirror is common, a hanging one must end.
 const APT: Duration = Duration::from_secs(15 * 60);

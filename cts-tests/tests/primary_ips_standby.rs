@@ -26,6 +26,7 @@ fn the_nodes_know_of_each_other_and_changes_disturb_nobody() -> Result<()> {
         Rig::start(Subject::primary_ips_promotable(20, 2), INTERVAL)?.play(&[
             ("scores", scores_rank_the_nodes),
             ("reloadable parameter", a_reloadable_parameter_is_taken_up_without_a_restart),
+            ("wrong parameter", a_wrong_parameter_degrades_and_stops_nothing),
             ("invalid edit", an_invalid_edit_degrades_and_changes_nothing),
             ("tools that hang", cluster_tools_that_hang_change_no_answer),
             ("attrd started anew", scores_are_sent_again_to_a_new_attrd),
@@ -51,6 +52,22 @@ fn a_reloadable_parameter_is_taken_up_without_a_restart(rig: &Rig) -> Result<Out
         wait::until("the reload", TWO_MONITORS, wait::TOOL, || Ok(log()?.contains(&done)))?;
         ensure!(!log()?.contains("Result of demote operation for ips"), "the instance was demoted for it");
         Ok(())
+    })
+}
+
+fn a_wrong_parameter_degrades_and_stops_nothing(rig: &Rig) -> Result<Outage> {
+    undisturbed(rig, |active, standby| {
+        let set = |count| {
+            let words = ["--set-parameter", "announce_count", "--parameter-value", count];
+            rig.cluster.tool(&[&["crm_resource", "--resource", "ips"], &words[..]].concat())
+        };
+        set("1000")?;
+        for node in [active, standby] {
+            wait_degraded(rig, node, "a whole number from 0 to 100 is expected")?;
+        }
+        set("3")?;
+        wait_score(rig, standby, Some("50"))?;
+        rig.cluster.cleanup("ips")
     })
 }
 
@@ -163,7 +180,8 @@ fn wait_degraded(rig: &Rig, node: &Node, reason: &str) -> Result<()> {
     let mut seen = None;
     let waited = wait::until(&format!("{} to be degraded", node.name), WORD_GOES_ROUND, wait::TOOL, || {
         seen = rig.cluster.status().map(|status| status.failures);
-        let of_node = |failure: &&Failure| failure.node == node.name && failure.status.to_lowercase().contains("degraded");
+        let of_node =
+            |failure: &&Failure| failure.node == node.name && failure.status.to_lowercase().contains("degraded");
         Ok(seen.iter().flatten().filter(of_node).any(|failure| failure.reason.contains(reason)))
     });
     waited.map(drop).with_context(|| format!("{reason:?} is not the reason of {seen:?}"))

@@ -203,7 +203,10 @@ impl Run {
         }
         let name = self.action.name();
         let lock = if self.action == Action::Stop {
-            let seized = self.store.seize(LOCK, name, STOPS_PATIENCE.min(self.deadline.remaining() / 3), self.deadline);
+            let remaining = self.deadline.remaining();
+            let patience = STOPS_PATIENCE.min(remaining / 3);
+            // Half of the time is for the work, should the lock not be had from whoever holds it.
+            let seized = self.store.seize(LOCK, name, patience, self.deadline.at_most(remaining / 2));
             // A stop without a lock is worth more than none: it can only take away.
             return Ok(seized.map_err(|error| self.log.warning(&format!("{error:#}; stopping without it"))).ok());
         } else {

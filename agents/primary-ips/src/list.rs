@@ -17,7 +17,7 @@ use crate::reserved;
 const LARGEST: u64 = 16 << 20;
 
 /// What the file lists, and what is wrong with it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct List {
     /// The lines that are right.
     pub(crate) entries: Vec<Entry>,
@@ -49,7 +49,7 @@ impl List {
             Ok(bytes) => (IpFile::parse(&bytes, reserved), fingerprint(&bytes)),
             Err(error) => {
                 let fault = Some(format!("{error:#}"));
-                return Self { entries: Vec::new(), fault, unnamed: Vec::new(), id: ListId::default() };
+                return Self { fault, ..Self::default() };
             }
         };
         let fault = file.fault().map(|fault| format!("{}: {fault}", path.display()));
@@ -70,7 +70,7 @@ pub(crate) enum Seen {
 
 /// A list that cannot be followed, whatever is in the file.
 pub(crate) fn none(fault: String) -> Seen {
-    Seen::Other(List { entries: Vec::new(), fault: Some(fault), id: ListId::default() })
+    Seen::Other(List { entries: Vec::new(), fault: Some(fault), unnamed: Vec::new(), id: ListId::default() })
 }
 
 /// Reads the file, and looks into it only if it has not the fingerprint `known`. What the cluster binds to is looked at

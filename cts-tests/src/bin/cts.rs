@@ -50,7 +50,7 @@ const CHECKS: &[Check] = &[
     Check {
         name: "cluster",
         about: "every scenario with ocf:greenarrow:primary-ips, as promotable clone and as plain resource",
-        kind: Kind::Test(&["-p", "cts-tests", "--test", "primary_ips_cluster"]),
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "primary_ips_cluster", "--test", "primary_ips_standby"]),
     },
 ];
 

@@ -26,14 +26,17 @@ pub(crate) fn play(rig: &Rig, screen: &Screen) -> Result<()> {
     let edited = edits(rig, screen)?;
     let cut = power_cut(rig, screen)?;
     screen.say("longest silence of an address, measured from outside by ping:");
-    screen.say(&format!("  {:32}{:>10}{:>10}", "", "worst", "median"));
+    screen.say(&format!("  {:28}{:>10}{:>14}{:>14}", "", "median", "worst of IPv4", "worst of IPv6"));
     for (name, outage) in
         [("planned move", moved), ("line added, line removed", edited), ("power cut with fencing", cut)]
     {
-        screen.say(&format!("  {name:32}{:>10}{:>10}", seconds(outage.worst), seconds(outage.median)));
+        let [ipv4, ipv6] = [outage.worst_ipv4, outage.worst_ipv6].map(|worst| worst.map_or("-".to_owned(), seconds));
+        screen.say(&format!("  {name:28}{:>10}{ipv4:>14}{ipv6:>14}", seconds(outage.median)));
     }
     let interval = rig.observer.interval().as_millis();
-    screen.say(&format!("  (each address is asked every {interval} ms: no silence is shorter than that)"));
+    screen
+        .say(&format!("  (each address is asked every {interval} ms: no silence is shorter than that; IPv6 addresses"));
+    screen.say("   serve once the kernel has made sure that nobody else has them, which takes it one to two seconds)");
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 
+use crate::action::Action;
 use crate::metadata::About;
 use crate::outcome::{Failure, Kind};
 
@@ -21,6 +22,12 @@ pub(crate) enum Request {
 /// they are ignored save `-o`. clap's own exit codes never show.
 pub(crate) fn read(about: &About, arguments: impl IntoIterator<Item = OsString>) -> Result<Request, Failure> {
     let words: Vec<OsString> = std::iter::once(about.name.into()).chain(arguments).collect();
+    // All that Pacemaker ever says. clap would take longer over it than a monitor over its addresses.
+    if let [_, word] = words.as_slice()
+        && let Some(action) = word.to_str().and_then(Action::named)
+    {
+        return Ok(Request::Action { name: action.name().to_owned(), parameters: Vec::new() });
+    }
     let read = match command(about).try_get_matches_from(&words) {
         Err(error) if error.kind() == ErrorKind::UnknownArgument => {
             command(about).ignore_errors(true).try_get_matches_from(&words)

@@ -1,13 +1,14 @@
 //! Where an agent's sentences go: what Pacemaker's users expect of `ocf_log`.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use jiff::Zoned;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, Zoned};
 use nix::fcntl::OFlag;
 
 use crate::environment::Environment;
@@ -92,7 +93,7 @@ impl Log {
     /// A step of the action, for trace_ra alone.
     pub fn step(&self, sentence: &str) {
         if let Some(trace) = &self.trace {
-            let line = format!("+ {}: {}\n", Zoned::now().strftime("%H:%M:%S%.6f"), one_line(sentence));
+            let line = format!("+ {}: {}\n", now().strftime("%H:%M:%S%.6f"), one_line(sentence));
             // A trace that cannot be written must not stop what it traces.
             let _ = trace.lock().map(|mut file| file.write_all(line.as_bytes()));
         }
@@ -104,7 +105,7 @@ impl Log {
             return;
         }
         let sentence = one_line(sentence);
-        let stamped = || format!("{} {}: {}\n", Zoned::now().strftime("%b %d %H:%M:%S"), level.word(), sentence);
+        let stamped = || format!("{} {}: {}\n", now().strftime("%b %d %H:%M:%S"), level.word(), sentence);
         if let Some(facility) = self.facility {
             self.to_syslog(facility * 8 + level as u8, &format!("{}: {sentence}", level.word()));
         }
@@ -121,10 +122,25 @@ impl Log {
 
     /// The form every syslog daemon reads from its socket (RFC 3164, 4.1). Without a daemon there is nobody to tell.
     fn to_syslog(&self, priority: u8, sentence: &str) {
-        let line = format!("<{priority}>{} {}: {sentence}", Zoned::now().strftime("%b %e %H:%M:%S"), self.tag);
+        let line = format!("<{priority}>{} {}: {sentence}", now().strftime("%b %e %H:%M:%S"), self.tag);
         let socket = UnixDatagram::unbound().and_then(|socket| socket.set_nonblocking(true).map(|()| socket));
         let _ = socket.and_then(|socket| socket.send_to(line.as_bytes(), SYSLOG_SOCKET));
     }
+}
+
+/// The time as the node's clock on the wall shows it.
+///
+/// Zoned::now lists every directory of /usr/share/zoneinfo to find the zone's name, which no log shows; that takes 1.5 ms
+/// of an action that takes a hundred addresses away in 5.
+fn now() -> Zoned {
+    let zone = if std::env::var_os("TZ").is_some() {
+        TimeZone::system()
+    } else {
+        let rules = fs::read("/etc/localtime").ok().and_then(|rules| TimeZone::tzif("local", &rules).ok());
+        // As tzset(3) has it.
+        rules.unwrap_or(TimeZone::UTC)
+    };
+    Timestamp::now().to_zoned(zone)
 }
 
 /// A line break in a log is a place for somebody else's line.
@@ -147,7 +163,7 @@ fn trace_file(environment: &Environment, agent: &str, action: &str) -> Option<Fi
         return None;
     }
     let own = || {
-        let moment = Zoned::now().strftime("%F.%T").to_string();
+        let moment = now().strftime("%F.%T").to_string();
         let instance = environment.instance().replace('/', "_");
         PathBuf::from(format!("/var/lib/heartbeat/trace_ra/{agent}/{instance}.{action}.{moment}"))
     };

@@ -48,7 +48,7 @@ impl About {
     fn parameters_of(&self, page: &mut Page) {
         page.section("Parameters");
         page.paragraphs(
-            "In the cluster's configuration, parameters of the resource; by hand, with -o. Where one that is reloadable \
+            "In the cluster's configuration, parameters of the resource; by hand, with -o. Where a reloadable one \
              changes, the resource is not restarted.",
         );
         for parameter in self.parameters.iter().chain(FOR_ALL_AGENTS) {
@@ -61,8 +61,8 @@ impl About {
     fn actions_of(&self, page: &mut Page) {
         page.section("Actions");
         page.paragraphs(
-            "The timeouts and intervals are the recommended ones; a tool that makes a resource from the meta-data takes \
-             them over.",
+            "The timeouts and intervals are the recommended ones; a tool that makes a resource from the meta-data \
+             takes them over.",
         );
         for action in self.all_actions() {
             page.line(".TP");
@@ -228,7 +228,7 @@ mod tests {
             "\\fBmode\\fR (a, b; default: a; reloadable)\nWhat to do.",
             "\\fBnode\\fR (required)",
             "\\fBtrace_ra\\fR",
-            "\\fBmonitor\\fR\nSays in which state the resource is.\n.br\nRole Promoted, check level 0, every 10 s, timeout 20 s.",
+            "\\fBmonitor\\fR\nSays in which state the resource is.\n.br\nRole Promoted, check level 0, every 10 s",
             ".SH EXAMPLES\nText before.\n.PP\n.RS 4\n.nf\n$ sample monitor\nrunning\n.fi\n.RE\n.PP\nText after.",
         ] {
             assert!(page.contains(part), "{part} is missing in\n{page}");

@@ -102,7 +102,7 @@ pub struct Values {
 
 impl Values {
     /// Checks `given` (name and value as they came) against the table. Every wrong value is named, not only the first.
-    pub(crate) fn check(table: &[Parameter], given: &BTreeMap<String, String>) -> Result<Self, Failure> {
+    pub fn check(table: &[Parameter], given: &BTreeMap<String, String>) -> Result<Self, Failure> {
         let values = Self::forgive(table, given);
         match values.wrong() {
             None => Ok(values),
@@ -111,7 +111,7 @@ impl Values {
     }
 
     /// The same with the default in place of each wrong value; [`Self::wrong`] names them.
-    pub(crate) fn forgive(table: &[Parameter], given: &BTreeMap<String, String>) -> Self {
+    pub fn forgive(table: &[Parameter], given: &BTreeMap<String, String>) -> Self {
         let mut values = Self::default();
         let mut wrong = Vec::new();
         for parameter in FOR_ALL_AGENTS.iter().chain(table) {

@@ -5,9 +5,10 @@
 mod address;
 mod batch;
 mod change;
-mod datagram;
+pub(crate) mod datagram;
 mod events;
 mod link;
+mod request;
 mod route;
 mod secondaries;
 mod sock_diag;

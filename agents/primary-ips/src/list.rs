@@ -73,12 +73,11 @@ pub(crate) fn none(fault: String) -> Seen {
     Seen::Other(List { entries: Vec::new(), fault: Some(fault), unnamed: Vec::new(), id: ListId::default() })
 }
 
-/// Reads the file, and looks into it only if it has not the fingerprint `known`. What the cluster binds to is looked at
-/// when addresses are added.
+/// Reads the file, and looks into it only if it has not the fingerprint `known`.
 pub(crate) fn look(path: &Path, known: Option<&str>) -> Seen {
     match bytes(path) {
         Ok(bytes) if known.is_some_and(|known| known == fingerprint(&bytes)) => Seen::Unchanged,
-        bytes => Seen::Other(List::of(path, bytes, &HashMap::new())),
+        bytes => Seen::Other(List::of(path, bytes, &reserved::corosync_addresses())),
     }
 }
 

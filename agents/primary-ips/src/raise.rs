@@ -1,6 +1,7 @@
 //! Addresses brought up: asked about, added, confirmed and announced, all of them together.
 
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 use anyhow::Context;
 use ocf::{Failure, Run};
@@ -12,6 +13,9 @@ use crate::kernel::{AddressEvents, Kernel, Lifetime, Link, NewAddress, OldAddres
 use crate::lower::described;
 use crate::parameters::{DuplicateCheck, Settings};
 use crate::record::Placed;
+
+/// So much of an action's time is kept for taking the addresses away again, should duplicate address detection not end.
+const TIME_TO_RETREAT: Duration = Duration::from_secs(5);
 
 /// Why addresses were not brought up.
 #[derive(Debug)]
@@ -170,13 +174,18 @@ fn confirm(
     events: &mut AddressEvents,
     addresses: &[(Ipv6Addr, u32)],
 ) -> Result<(), NotRaised> {
-    let report = kernel.wait_for_dad(events, addresses, run.deadline)?;
+    let remaining = run.deadline.remaining();
+    let patience = run.deadline.at_most(remaining.saturating_sub(TIME_TO_RETREAT.min(remaining / 4)));
+    let report = kernel.wait_for_dad(events, addresses, patience)?;
     run.log.step(&format!("duplicate address detection of {} addresses ended", addresses.len()));
     let named = |list: &[(Ipv6Addr, u32)]| some(&list.iter().map(|(address, _)| *address).collect::<Vec<_>>());
     if !report.unfinished.is_empty() {
-        let seconds = run.deadline.budget().as_secs();
         let which = named(&report.unfinished);
-        let reason = format!("duplicate address detection of {which} did not end within the {seconds} s of the action");
+        let reason = format!(
+            "duplicate address detection of {which} did not end within {:.1?}; give the action more time, or set \
+             duplicate_check=off",
+            patience.budget()
+        );
         return Err(NotRaised::Failed(Failure::generic(reason)));
     }
     if !report.gone.is_empty() {

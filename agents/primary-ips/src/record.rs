@@ -112,13 +112,20 @@ impl Record {
 
 impl Placed {
     fn from_line(line: &str, before: Option<&Self>) -> Option<Self> {
-        let (net, interface) = line.split_once(' ')?;
-        let (address, prefix) = net.split_once('/')?;
+        let (net, interface) = divided(line, b' ')?;
+        let (address, prefix) = divided(net, b'/')?;
         let interface = Some(interface).filter(|name| !name.is_empty())?;
         let shared = before.map(|before| &before.interface).filter(|name| &***name == interface);
         let interface = shared.map_or_else(|| interface.into(), Rc::clone);
         Some(Self { address: address.parse().ok()?, prefix: prefix.parse().ok()?, interface })
     }
+}
+
+/// What `str::split_once` does for an ASCII character. That one searches with memchr, which begins to pay where these
+/// lines end: it was a tenth of a monitor of 10,000 addresses.
+fn divided(text: &str, at: u8) -> Option<(&str, &str)> {
+    let place = text.bytes().position(|byte| byte == at)?;
+    Some((&text[..place], &text[place + 1..]))
 }
 
 impl std::fmt::Display for Placed {

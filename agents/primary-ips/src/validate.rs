@@ -41,8 +41,11 @@ pub(crate) fn wanted(
     }
 }
 
-/// The interfaces that this node does not have, if any are needed.
+/// The interfaces that this node does not have, if any are needed. `links` are those that `placed` names.
 pub(crate) fn missing_links(placed: &[Placed], links: &Links) -> Option<String> {
+    if links.values().all(Option::is_some) {
+        return None;
+    }
     let homeless: Vec<_> =
         placed.iter().filter(|placed| links.get(&placed.interface).is_none_or(Option::is_none)).collect();
     (!homeless.is_empty()).then(|| format!("this node does not have the interface of {}", some(&homeless)))

@@ -43,6 +43,43 @@ const CHECKS: &[Check] = &[
     },
     Check { name: "unit", about: "the tests inside the crates", kind: Kind::Test(&["--workspace", "--lib", "--bins"]) },
     Check {
+        name: "metadata",
+        about: "meta-data and man page: files, schemas, and what crm, pcs and crm_resource read",
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "metadata"]),
+    },
+    Check {
+        name: "fuzz",
+        about: "the seeds of the fuzz targets, and mutations of them",
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "fuzz_seeds"]),
+    },
+    Check {
+        name: "ocf-tester",
+        about: "ocf-tester prints nothing but success",
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "ocf_tester"]),
+    },
+    Check {
+        name: "namespace",
+        about: "every action and state of ocf:greenarrow:primary-ips, with the kernel as witness",
+        kind: Kind::Test(&[
+            "-p",
+            "cts-tests",
+            "--test",
+            "primary_ips_announcements",
+            "--test",
+            "primary_ips_by_hand",
+            "--test",
+            "primary_ips_drift",
+            "--test",
+            "primary_ips_duplicates",
+            "--test",
+            "primary_ips_file",
+            "--test",
+            "primary_ips_network",
+            "--test",
+            "primary_ips_roles",
+        ]),
+    },
+    Check {
         name: "rig",
         about: "the test rig and its scenarios, proved with ocf:heartbeat:IPaddr2 and ocf:pacemaker:Stateful",
         kind: Kind::Test(&["-p", "cts-tests", "--test", "node", "--test", "rig"]),
@@ -51,6 +88,11 @@ const CHECKS: &[Check] = &[
         name: "cluster",
         about: "every scenario with ocf:greenarrow:primary-ips, as promotable clone and as plain resource",
         kind: Kind::Test(&["-p", "cts-tests", "--test", "primary_ips_cluster", "--test", "primary_ips_standby"]),
+    },
+    Check {
+        name: "rpm",
+        about: "the package: built, linted, installed, used and removed in a node",
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "rpm"]),
     },
 ];
 
@@ -130,7 +172,7 @@ fn run(check: &'static Check) -> Result<Outcome> {
         }
     };
     let (output, input) = pipe()?;
-    let mut child = cargo(&arguments)?.env("CARGO_TERM_COLOR", color).start_into(input)?;
+    let mut child = cargo(&arguments)?.env("CARGO_TERM_COLOR", color).env("RUST_BACKTRACE", "0").start_into(input)?;
     let (mut passed, mut failed) = (0, 0);
     for line in BufReader::new(output).split(b'\n') {
         let line = line?;

@@ -4,16 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Result, anyhow};
 use nix::libc;
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::{AddressFlags, AddressHeader, AddressMessage};
+use rtnetlink::packet_route::address::{AddressFlags, AddressHeader};
 
 use super::Kernel;
 use super::datagram::{attributes, number};
+use super::request::Request;
 
 /// Attribute types of linux/if_addr.h.
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_FLAGS: u16 = 8;
+pub(super) const IFA_ADDRESS: u16 = 1;
+pub(super) const IFA_LOCAL: u16 = 2;
+pub(super) const IFA_FLAGS: u16 = 8;
 /// `struct ifaddrmsg` (linux/if_addr.h).
 const HEADER_LENGTH: usize = 8;
 
@@ -46,7 +46,7 @@ pub(crate) struct Present {
 impl Kernel {
     /// All addresses of all links, IPv4 and IPv6, in the kernel's order.
     pub(crate) fn addresses(&mut self) -> Result<Vec<Present>> {
-        let request = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let request = Request::new(libc::RTM_GETADDR, AddressHeader::default());
         Ok(self.route.dump(&request, "addresses", |kind, payload| match kind {
             libc::RTM_NEWADDR => Present::parse(payload),
             _ => Ok(None),
@@ -59,7 +59,7 @@ impl Present {
     ///
     /// AddressMessage::parse would build every attribute of every address, for twice the processor time, and fails
     /// on the first one whose size a newer kernel changed.
-    pub(super) fn parse(payload: &[u8]) -> Result<Option<Self>> {
+    pub(crate) fn parse(payload: &[u8]) -> Result<Option<Self>> {
         let header = AddressHeader::parse(payload)?;
         let family = i32::from(u8::from(header.family));
         if family != libc::AF_INET && family != libc::AF_INET6 {

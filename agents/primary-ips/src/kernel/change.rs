@@ -4,14 +4,18 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use anyhow::Result;
 use nix::errno::Errno;
+use nix::libc;
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL};
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
+use rtnetlink::packet_route::address::{AddressFlags, AddressHeader};
 
-use super::address::Present;
+use super::address::{IFA_ADDRESS, IFA_FLAGS, IFA_LOCAL, Present};
 use super::datagram::Refusal;
+use super::request::Request;
 use super::{Family, Kernel};
 
+/// Attribute types of linux/if_addr.h.
+const IFA_BROADCAST: u16 = 4;
+const IFA_CACHEINFO: u16 = 6;
 /// A lifetime without end, `INFINITY_LIFE_TIME` in include/net/addrconf.h.
 const FOREVER: u32 = u32::MAX;
 
@@ -72,8 +76,8 @@ impl Kernel {
     /// # Errors
     /// The socket fails or the deadline passes; some of the addresses are then there.
     pub(crate) fn add(&mut self, wanted: &[NewAddress]) -> Result<Vec<Result<(), Refusal>>> {
-        let message = |new: &NewAddress| RouteNetlinkMessage::NewAddress(new.message());
-        self.route.carry_out(wanted, NLM_F_CREATE | NLM_F_EXCL, &format!("{} new addresses", wanted.len()), message)
+        let what = format!("{} new addresses", wanted.len());
+        self.route.carry_out(wanted, NLM_F_CREATE | NLM_F_EXCL, &what, NewAddress::request)
     }
 
     /// Removes addresses in this order; the answers are in the same order. [`Kernel::withdraw`] puts them into an order
@@ -85,48 +89,50 @@ impl Kernel {
     /// # Errors
     /// The socket fails or the deadline passes; some of the addresses are then gone.
     pub(crate) fn remove(&mut self, doomed: &[OldAddress]) -> Result<Vec<Result<(), Refusal>>> {
-        let message = |old: &OldAddress| RouteNetlinkMessage::DelAddress(old.message());
-        self.route.carry_out(doomed, 0, &format!("{} addresses to remove", doomed.len()), message)
+        self.route.carry_out(doomed, 0, &format!("{} addresses to remove", doomed.len()), OldAddress::request)
     }
 }
 
 impl NewAddress {
-    fn message(&self) -> AddressMessage {
-        let mut message = own_address(self.address, self.address, self.prefix, self.link);
+    fn request(&self) -> Request<AddressHeader> {
+        let mut request = about_own(libc::RTM_NEWADDR, self.address, self.address, self.prefix, self.link);
         if let IpAddr::V4(address) = self.address
             && let Some(broadcast) = broadcast(address, self.prefix)
         {
-            message.attributes.push(AddressAttribute::Broadcast(broadcast));
+            request = request.with(IFA_BROADCAST, broadcast.octets());
         }
         let mut flags = AddressFlags::empty();
         flags.set(AddressFlags::Noprefixroute, self.no_prefix_route);
         flags.set(AddressFlags::Nodad, self.no_dad && self.address.is_ipv6());
         if !flags.is_empty() {
-            message.attributes.push(AddressAttribute::Flags(flags));
+            request = request.with(IFA_FLAGS, flags.bits().to_ne_bytes());
         }
         if let Lifetime::Seconds(preferred) = self.preferred {
-            let mut lifetimes = CacheInfo::default();
-            lifetimes.ifa_preferred = preferred;
-            lifetimes.ifa_valid = FOREVER;
-            message.attributes.push(AddressAttribute::CacheInfo(lifetimes));
+            // `struct ifa_cacheinfo` (linux/if_addr.h): preferred and valid lifetime, and two times that only answers have.
+            let lifetimes = [preferred, FOREVER, 0, 0].map(u32::to_ne_bytes);
+            request = request.with(IFA_CACHEINFO, lifetimes.concat());
         }
-        message
+        request
     }
 }
 
 impl OldAddress {
-    fn message(&self) -> AddressMessage {
-        own_address(self.address, self.peer.unwrap_or(self.address), self.prefix, self.link)
+    fn request(&self) -> Request<AddressHeader> {
+        about_own(libc::RTM_DELADDR, self.address, self.peer.unwrap_or(self.address), self.prefix, self.link)
     }
 }
 
-fn own_address(local: IpAddr, address: IpAddr, prefix: u8, link: u32) -> AddressMessage {
-    let mut message = AddressMessage::default();
-    message.header.family = if local.is_ipv4() { Family::V4.into() } else { Family::V6.into() };
-    message.header.prefix_len = prefix;
-    message.header.index = link;
-    message.attributes = vec![AddressAttribute::Local(local), AddressAttribute::Address(address)];
-    message
+fn about_own(kind: u16, local: IpAddr, address: IpAddr, prefix: u8, link: u32) -> Request<AddressHeader> {
+    let family = if local.is_ipv4() { Family::V4 } else { Family::V6 };
+    let header = AddressHeader { family: family.into(), prefix_len: prefix, index: link, ..AddressHeader::default() };
+    Request::new(kind, header).with(IFA_LOCAL, octets(local)).with(IFA_ADDRESS, octets(address))
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().into(),
+        IpAddr::V6(address) => address.octets().into(),
+    }
 }
 
 /// The subnet's broadcast address, which heartbeat:IPaddr2 copies from the fixed address of the subnet and

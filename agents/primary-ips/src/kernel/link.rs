@@ -5,17 +5,19 @@ use std::collections::HashSet;
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 use nix::libc;
-use rtnetlink::packet_core::DefaultNla;
-use rtnetlink::packet_route::RouteNetlinkMessage;
-use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkHeader, LinkLayerType, LinkMessage};
+use rtnetlink::packet_route::link::{LinkFlags, LinkHeader, LinkLayerType};
 
 use super::Kernel;
 use super::datagram::attributes;
+use super::request::Request;
 
 /// Attribute types of linux/if_link.h.
 const IFLA_ADDRESS: u16 = 1;
 const IFLA_IFNAME: u16 = 3;
+const IFLA_EXT_MASK: u16 = 29;
 const IFLA_ALT_IFNAME: u16 = 53;
+/// Counting statistics costs the kernel more than the rest of the answer (linux/rtnetlink.h).
+const RTEXT_FILTER_SKIP_STATS: u32 = 1 << 3;
 /// `struct ifinfomsg` (linux/rtnetlink.h).
 const HEADER_LENGTH: usize = 16;
 /// IFNAMSIZ less the closing zero (linux/if.h); longer names are alternative names (ip-link(8), altname).
@@ -50,13 +52,9 @@ impl Kernel {
         if name.is_empty() {
             return Ok(None);
         }
-        let mut request = LinkMessage::default();
-        request.attributes.push(if name.len() <= NAME_LENGTH {
-            LinkAttribute::IfName(name.to_owned())
-        } else {
-            LinkAttribute::Other(DefaultNla::new(IFLA_ALT_IFNAME, [name.as_bytes(), b"\0"].concat()))
-        });
-        self.ask_link(request, name)
+        let attribute = if name.len() <= NAME_LENGTH { IFLA_IFNAME } else { IFLA_ALT_IFNAME };
+        let request = about_links(LinkHeader::default()).with(attribute, [name.as_bytes(), b"\0"].concat());
+        self.ask_link(&request, name)
     }
 
     /// The link of this index, None if there is none. Remembered for the life of the Kernel.
@@ -64,28 +62,23 @@ impl Kernel {
         if let Some(known) = self.links.iter().find(|link| link.index == index) {
             return Ok(Some(known.clone()));
         }
-        let mut request = LinkMessage::default();
-        request.header.index = index;
-        self.ask_link(request, &index.to_string())
+        let request = about_links(LinkHeader { index, ..LinkHeader::default() });
+        self.ask_link(&request, &index.to_string())
     }
 
     /// The Ethernet addresses of all links, also of those that only others use.
     pub(crate) fn hardware_addresses(&mut self) -> Result<HashSet<[u8; 6]>> {
-        let mut request = LinkMessage::default();
-        request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let links =
-            self.route.dump(&RouteNetlinkMessage::GetLink(request), "interfaces", |kind, payload| match kind {
-                libc::RTM_NEWLINK => Link::parse(payload).map(Some),
-                _ => Ok(None),
-            })?;
+        let request = about_links(LinkHeader::default());
+        let links = self.route.dump(&request, "interfaces", |kind, payload| match kind {
+            libc::RTM_NEWLINK => Link::parse(payload).map(Some),
+            _ => Ok(None),
+        })?;
         Ok(links?.into_iter().filter_map(|link| link.hardware).collect())
     }
 
-    fn ask_link(&mut self, mut request: LinkMessage, called: &str) -> Result<Option<Link>> {
-        // Counting statistics costs the kernel more than the rest of the answer.
-        request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    fn ask_link(&mut self, request: &Request<LinkHeader>, called: &str) -> Result<Option<Link>> {
         let what = format!("interface {called}");
-        let answer = self.route.get(&RouteNetlinkMessage::GetLink(request), &what, |kind, payload| match kind {
+        let answer = self.route.get(request, &what, |kind, payload| match kind {
             libc::RTM_NEWLINK => Link::parse(payload).map(Some),
             _ => Ok(None),
         })?;
@@ -102,6 +95,10 @@ impl Kernel {
     }
 }
 
+fn about_links(header: LinkHeader) -> Request<LinkHeader> {
+    Request::new(libc::RTM_GETLINK, header).with(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS.to_ne_bytes())
+}
+
 impl Link {
     /// The hardware address with which ARP and neighbour discovery can be spoken over this link at the moment.
     pub(crate) fn speaks_arp(&self) -> Option<[u8; 6]> {
@@ -109,7 +106,7 @@ impl Link {
     }
 
     /// Reads the body of RTM_NEWLINK. Other attributes are not looked at: their sizes change with the kernel.
-    pub(super) fn parse(payload: &[u8]) -> Result<Self> {
+    pub(crate) fn parse(payload: &[u8]) -> Result<Self> {
         let header = LinkHeader::parse(payload)?;
         let (mut name, mut hardware) = (None, None);
         for attribute in attributes(&payload[HEADER_LENGTH..]) {

@@ -3,11 +3,12 @@
 use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::libc;
-use rtnetlink::packet_route::route::{RouteFlags, RouteHeader, RouteMessage, RouteType};
-use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::packet_route::AddressFamily;
+use rtnetlink::packet_route::route::{RouteFlags, RouteHeader, RouteType};
 
 use super::Kernel;
 use super::datagram::{attributes, number};
+use super::request::Request;
 
 /// `struct rtmsg` and `struct rtnexthop` (linux/rtnetlink.h).
 const HEADER_LENGTH: usize = 12;
@@ -30,15 +31,17 @@ struct DefaultRoute {
 impl Kernel {
     /// The link of the default route with the lowest metric in the main table; None without one.
     pub(crate) fn default_route(&mut self, family: Family) -> Result<Option<u32>> {
-        let mut request = RouteMessage::default();
-        request.header.address_family = family.into();
-        request.header.table = libc::RT_TABLE_MAIN;
-        request.header.kind = RouteType::Unicast;
-        let routes =
-            self.route.dump(&RouteNetlinkMessage::GetRoute(request), "routes", |kind, payload| match kind {
-                libc::RTM_NEWROUTE => parse(payload, family),
-                _ => Ok(None),
-            })?;
+        let header = RouteHeader {
+            address_family: family.into(),
+            table: libc::RT_TABLE_MAIN,
+            kind: RouteType::Unicast,
+            ..RouteHeader::default()
+        };
+        let request = Request::new(libc::RTM_GETROUTE, header);
+        let routes = self.route.dump(&request, "routes", |kind, payload| match kind {
+            libc::RTM_NEWROUTE => parse(payload, family),
+            _ => Ok(None),
+        })?;
         match routes {
             Ok(routes) => Ok(routes.into_iter().min_by_key(|route| route.metric).map(|route| route.link)),
             // "FIB table does not exist": a node that has never had a route of this family.

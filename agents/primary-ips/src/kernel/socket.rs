@@ -258,11 +258,11 @@ fn new_socket(protocol: isize) -> Result<Socket> {
 
 #[cfg(test)]
 mod tests {
-    use rtnetlink::packet_route::RouteNetlinkMessage;
-    use rtnetlink::packet_route::link::LinkMessage;
+    use rtnetlink::packet_route::link::LinkHeader;
     use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
     use super::*;
+    use crate::kernel::request::Request;
     use crate::netns::Namespace;
 
     #[test]
@@ -270,7 +270,7 @@ mod tests {
         Namespace::new().run(|| {
             let mut socket = Netlink::open(NETLINK_ROUTE, Deadline::after(Duration::from_secs(10))).unwrap();
             socket.buffer = Vec::with_capacity(64);
-            let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+            let request = Request::new(libc::RTM_GETLINK, LinkHeader::default());
             let lengths = socket.dump(&request, "links", |_, payload| Ok(Some(payload.len()))).unwrap().unwrap();
             assert!(lengths.iter().all(|&length| length > 64), "{lengths:?}");
             assert!(!lengths.is_empty());

@@ -111,7 +111,7 @@ fn drift_fails_the_monitor_with_on_drift_fail_and_nothing_is_touched() -> Result
                 for _ in 0..2 {
                     agent.exits(if case.all_gone { gone } else { failed }, "monitor")?.says(case.says)?;
                 }
-                ensure!(watch.since(began).is_empty(), "monitor touched {:#?}", watch.since(began));
+                ensure!(watch.deleted(began).is_empty(), "monitor touched {:#?}", watch.deleted(began));
                 // What Pacemaker does then: demote, stop, start, promote.
                 agent.succeeds(&["demote", "stop"])?;
                 holds(FIXED, &[])?;
@@ -200,7 +200,7 @@ fn a_whole_set_that_was_up_before_the_cluster_knew_is_adopted_and_that_is_said_o
                 .logs(&["3 addresses were up before this instance was started"])?;
             let again = agent.exits(sound, "monitor")?.without_reason()?;
             ensure!(again.log.is_empty(), "said twice: {again:#?}");
-            ensure!(watch.since(began).is_empty(), "monitor touched {:#?}", watch.since(began));
+            ensure!(watch.deleted(began).is_empty(), "monitor touched {:#?}", watch.deleted(began));
             // Its own from here on: also what leaves the file.
             list(&["192.0.2.10/24"])?;
             agent.exits(sound, "monitor")?;
@@ -319,7 +319,7 @@ fn while_another_action_is_at_work_monitor_changes_nothing_and_does_not_wait() -
         let (watch, began) = (AddressWatch::here()?, Instant::now());
         agent.exits(191, "monitor")?.says(&["are missing"])?.logs(&["another action of this instance is running"])?;
         ensure!(began.elapsed() < Duration::from_secs(5), "monitor waited for the other action");
-        ensure!(watch.since(began).is_empty(), "monitor touched {:#?}", watch.since(began));
+        ensure!(watch.deleted(began).is_empty(), "monitor touched {:#?}", watch.deleted(began));
         process::signal(promote.pid(), Signal::SIGCONT)?;
         let mut promote = promote;
         ensure!(promote.wait()?.success());

@@ -41,7 +41,7 @@ fn with_fail_another_host_is_named_by_its_hardware_address_and_none_of_the_addre
             let says = [says[0].as_str(), says[1].as_str()];
             promotable.exits(1, "promote")?.says(&says)?;
             promotable.exits(0, "monitor")?.without_reason()?;
-            ensure!(watch.since(began).is_empty(), "addresses came and went: {:#?}", watch.since(began));
+            ensure!(watch.deleted(began).is_empty(), "addresses came and went: {:?}", watch.deleted(began));
             let heard = capture.heard()?;
             ensure!(heard.iter().all(|one| one.word == Word::Probe), "somebody was told something: {heard:#?}");
             take(&other, taken, "del")?;

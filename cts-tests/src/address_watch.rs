@@ -66,12 +66,6 @@ impl AddressWatch {
         events.iter().filter(|event| event.at >= since).cloned().collect()
     }
 
-    /// The addresses that were deleted since `since`, oldest first. (What was added is no proof of a change: the kernel
-    /// says so again when it has finished with an IPv6 address, `addrconf_dad_completed` in net/ipv6/addrconf.c.)
-    pub fn deleted(&self, since: Instant) -> Vec<IpAddr> {
-        self.since(since).into_iter().filter(|event| !event.added).map(|event| event.address).collect()
-    }
-
     /// Those of `addresses` that were deleted since `since`, even if they came back.
     pub fn lost(&self, since: Instant, addresses: &[IpAddr]) -> BTreeSet<IpAddr> {
         let gone = self.since(since).into_iter().filter(|event| !event.added).map(|event| event.address);

@@ -1,18 +1,20 @@
 //! One agent run as Pacemaker runs it, in the test's own network, with the kernel as the witness of what it did.
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::OnceLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
+use crate::address_watch::AddressWatch;
 use crate::command::{Command, Output, Running, command};
 use crate::isolation::{Isolation, STATE, enter};
 use crate::node::Held;
-use crate::{installed, network};
+use crate::{installed, network, wait};
 
 /// The resource's name; the agent's state files carry it.
 pub const INSTANCE: &str = "ips";
@@ -233,7 +235,7 @@ pub fn list(lines: &[&str]) -> Result<()> {
 
 /// `count` lines of addresses 10.0.0.2/8, 10.0.0.3/8 …
 pub fn many(count: u32) -> Vec<String> {
-    (0..count).map(|number| format!("{}/8", std::net::Ipv4Addr::from_bits(0x0a00_0002 + number))).collect()
+    (0..count).map(|number| format!("{}/8", Ipv4Addr::from_bits(0x0a00_0002 + number))).collect()
 }
 
 /// Every address in the kernel but those of lo and the link-local ones that it gives to each link by itself.
@@ -265,6 +267,19 @@ pub fn line_of(address: &str) -> Result<String> {
         [line] => Ok(line.to_owned()),
         _ => bail!("{address} had to be there once, and ip shows: {text:?}"),
     }
+}
+
+/// The addresses that were deleted here since `since`, as far as the kernel has said so by now. (What it says was added
+/// proves no change: it says so again when it has finished with an IPv6 address, `addrconf_dad_completed`.)
+pub fn deleted(watch: &AddressWatch, since: Instant) -> Result<Vec<IpAddr>> {
+    // Notifications keep their order: once this one has been read, all before it have been.
+    const MARK: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1));
+    let marked = Instant::now();
+    ip(&format!("addr add {MARK} dev lo\naddr del {MARK} dev lo\n"))?;
+    let read = || Ok(!watch.lost(marked, &[MARK]).is_empty());
+    wait::until("the kernel's notifications", Duration::from_secs(10), wait::QUICK, read)?;
+    let gone = watch.since(since).into_iter().filter(|event| !event.added && event.address != MARK);
+    Ok(gone.map(|event| event.address).collect())
 }
 
 /// Runs ip(8) commands, one a line, in the test's network.

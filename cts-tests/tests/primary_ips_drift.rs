@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use cts_tests::address_watch::AddressWatch;
-use cts_tests::agent::{Agent, STATE_FILE, holds, in_private_network, ip, list};
+use cts_tests::agent::{Agent, STATE_FILE, deleted, holds, in_private_network, ip, list};
 use cts_tests::other_host::{FIXED, OtherHost, mac, text};
 use cts_tests::{process, wait};
 use nix::sys::signal::Signal;
@@ -83,9 +83,8 @@ fn drift_is_repaired_said_once_and_nothing_else_is_touched() -> Result<()> {
                 agent.exits(degraded, "monitor")?.says(case.says)?.says(&["put right"])?.logs(case.says)?;
                 holds(FIXED, UP)?;
                 agent.exits(sound, "monitor")?.without_reason()?;
-                let others = |address: &String| !case.touched.contains(&address.as_str());
-                let touched: Vec<_> =
-                    watch.since(began).iter().map(|event| event.address.to_string()).filter(others).collect();
+                let mut touched = deleted(&watch, began)?;
+                touched.retain(|address| !case.touched.contains(&address.to_string().as_str()));
                 ensure!(touched.is_empty(), "the repair touched {touched:?} too");
             }
             agent.succeeds(&["stop"])?;
@@ -111,7 +110,8 @@ fn drift_fails_the_monitor_with_on_drift_fail_and_nothing_is_touched() -> Result
                 for _ in 0..2 {
                     agent.exits(if case.all_gone { gone } else { failed }, "monitor")?.says(case.says)?;
                 }
-                ensure!(watch.deleted(began).is_empty(), "monitor touched {:#?}", watch.deleted(began));
+                let gone = deleted(&watch, began)?;
+                ensure!(gone.is_empty(), "monitor touched {gone:?}");
                 // What Pacemaker does then: demote, stop, start, promote.
                 agent.succeeds(&["demote", "stop"])?;
                 holds(FIXED, &[])?;
@@ -200,7 +200,8 @@ fn a_whole_set_that_was_up_before_the_cluster_knew_is_adopted_and_that_is_said_o
                 .logs(&["3 addresses were up before this instance was started"])?;
             let again = agent.exits(sound, "monitor")?.without_reason()?;
             ensure!(again.log.is_empty(), "said twice: {again:#?}");
-            ensure!(watch.deleted(began).is_empty(), "monitor touched {:#?}", watch.deleted(began));
+            let gone = deleted(&watch, began)?;
+            ensure!(gone.is_empty(), "monitor touched {gone:?}");
             // Its own from here on: also what leaves the file.
             list(&["192.0.2.10/24"])?;
             agent.exits(sound, "monitor")?;
@@ -318,8 +319,10 @@ fn while_another_action_is_at_work_monitor_changes_nothing_and_does_not_wait() -
         process::signal(promote.pid(), Signal::SIGSTOP)?;
         let (watch, began) = (AddressWatch::here()?, Instant::now());
         agent.exits(191, "monitor")?.says(&["are missing"])?.logs(&["another action of this instance is running"])?;
+        holds(FIXED, &[])?;
         ensure!(began.elapsed() < Duration::from_secs(5), "monitor waited for the other action");
-        ensure!(watch.deleted(began).is_empty(), "monitor touched {:#?}", watch.deleted(began));
+        let gone = deleted(&watch, began)?;
+        ensure!(gone.is_empty(), "monitor touched {gone:?}");
         process::signal(promote.pid(), Signal::SIGCONT)?;
         let mut promote = promote;
         ensure!(promote.wait()?.success());

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cts_tests::address_watch::AddressWatch;
-use cts_tests::agent::{Agent, STATE_FILE, holds, in_private_network, ip, line_of, list, many, setting};
+use cts_tests::agent::{Agent, STATE_FILE, deleted, holds, in_private_network, ip, line_of, list, many, setting};
 use cts_tests::other_host::{Capture, FIXED, Heard, OtherHost, Word, mac, text};
 use cts_tests::wait;
 
@@ -41,7 +41,8 @@ fn with_fail_another_host_is_named_by_its_hardware_address_and_none_of_the_addre
             let says = [says[0].as_str(), says[1].as_str()];
             promotable.exits(1, "promote")?.says(&says)?;
             promotable.exits(0, "monitor")?.without_reason()?;
-            ensure!(watch.deleted(began).is_empty(), "addresses came and went: {:?}", watch.deleted(began));
+            let gone = deleted(&watch, began)?;
+            ensure!(gone.is_empty(), "addresses came and went: {gone:?}");
             let heard = capture.heard()?;
             ensure!(heard.iter().all(|one| one.word == Word::Probe), "somebody was told something: {heard:#?}");
             take(&other, taken, "del")?;

@@ -140,9 +140,14 @@ impl Agent {
         &self.program
     }
 
-    /// The agent's command line behind the words of `before`, for instance a tracer's.
+    /// The agent's command line behind the words of `before`, for instance a tracer's. The action `probe` is a monitor
+    /// without an interval.
     pub fn command(&self, before: &[&str], action: &str) -> Command {
-        let interval = if action == "monitor" { "10000" } else { "0" };
+        let (action, interval) = match action {
+            "monitor" => (action, "10000"),
+            "probe" => ("monitor", "0"),
+            _ => (action, "0"),
+        };
         let timeout = self.timeout.as_millis().to_string();
         let command = command(before).arg(&self.program).arg(action).bare_environment().within(self.timeout * 2);
         let command = self.variables.iter().fold(command, |command, (name, value)| command.env(name, value));

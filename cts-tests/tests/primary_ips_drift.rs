@@ -351,3 +351,22 @@ fn a_repair_that_meets_another_host_leaves_the_other_addresses_and_names_it() ->
         holds(FIXED, UP)
     })
 }
+
+#[test]
+fn a_probe_reports_what_it_finds_and_changes_nothing() -> Result<()> {
+    in_private_network(|| {
+        let _other = OtherHost::on_a_segment()?;
+        list(LINES)?;
+        let agent = Agent::promotable()?.quick();
+        agent.succeeds(&["start", "promote"])?;
+        ip("addr del 192.0.2.11/24 dev eth0\n")?;
+        agent.exits(191, "probe")?.says(&["1 of 3 addresses are missing: 192.0.2.11/24 on eth0"])?;
+        holds(FIXED, &["192.0.2.10/24 eth0", "2001:db8::10/64 eth0"])?;
+        agent.exits(191, "monitor")?.says(&["put right: 1 address added"])?;
+        list(&[LINES, &["192.0.2.12/24"]].concat())?;
+        agent.exits(8, "probe")?.without_reason()?;
+        holds(FIXED, UP)?;
+        agent.exits(8, "monitor")?;
+        holds(FIXED, &[UP, &["192.0.2.12/24 eth0"]].concat())
+    })
+}

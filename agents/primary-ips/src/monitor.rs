@@ -53,6 +53,8 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
     let Judgement { verdict, deed } = judge(&facts);
     run.log.step(&format!("{verdict:?}, {deed:?}"));
     let verdict = match deed {
+        // Pacemaker probes to learn what is there, also where it was told to keep its hands off.
+        Deed::Repair | Deed::Apply if run.environment.by_pacemaker() && run.environment.probe() => verdict,
         Deed::None => verdict,
         Deed::Adopt => adopt(run, &survey, verdict)?,
         Deed::Repair => {

@@ -189,13 +189,20 @@ impl Node {
             let all = process::of_namespace(init)?;
             let new: Vec<_> = all.into_iter().filter(|pid| !stopped.contains(pid)).collect();
             if new.is_empty() {
-                return Ok(());
+                break;
             }
             for pid in new {
                 process::signal(pid, Signal::SIGSTOP)?;
                 stopped.push(pid);
             }
         }
+        // A process stops when it is next scheduled, not when the signal is sent.
+        let still = |pid: &u32| {
+            fs::read_to_string(format!("/proc/{pid}/stat"))
+                .map_or(true, |stat| stat.contains(") T ") || stat.contains(") Z "))
+        };
+        let what = format!("every process of {} to stand still", self.name);
+        wait::until(&what, Duration::from_secs(10), wait::QUICK, || Ok(stopped.iter().all(still))).map(drop)
     }
 
     /// Lets every process of the node go on.

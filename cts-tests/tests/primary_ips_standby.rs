@@ -1,4 +1,5 @@
-//! What the nodes of a cluster know of each other's addresses, and changes that must disturb nobody.
+//! What the nodes of a cluster know of each other's addresses, changes that must disturb nobody, and failures that must
+//! move them.
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,9 @@ use cts_tests::wait;
 
 const CLUSTER: Isolation = Isolation::Cluster(&["primary-ips"]);
 const INTERVAL: Duration = Duration::from_millis(50);
-/// A node asks for the others' lists once a minute, and its monitor comes every six seconds.
-const WORD_GOES_ROUND: Duration = Duration::from_secs(80);
+/// A node asks for the others' lists once a minute, speaks of a difference after half a minute, and its monitor comes
+/// every six seconds.
+const WORD_GOES_ROUND: Duration = Duration::from_secs(110);
 /// A monitor of each role, on a busy machine.
 const TWO_MONITORS: Duration = Duration::from_secs(20);
 /// The name of the promotion score's node attribute, in Pacemaker 2.1 and 3.
@@ -33,6 +35,60 @@ fn the_nodes_know_of_each_other_and_changes_disturb_nobody() -> Result<()> {
             ("another list", a_standby_with_another_list_is_degraded_until_the_file_is_copied),
         ])
     })
+}
+
+#[test]
+fn a_failed_instance_gives_way_to_the_other_node() -> Result<()> {
+    enter(CLUSTER, || {
+        Rig::start(Subject::primary_ips_promotable(20, 2), INTERVAL)?
+            .play(&[("drift that fails", drift_that_fails_moves_the_addresses), ("link down", a_lost_link_moves_them)])
+    })
+}
+
+fn drift_that_fails_moves_the_addresses(rig: &Rig) -> Result<Outage> {
+    set_parameter(rig, "on_drift", "fail")?;
+    gives_way(rig, &["ip", "addr", "del", "10.78.1.1/16", "dev", "eth0"], &["true"])
+}
+
+/// The addresses are on an interface of their own, so that the cluster does not lose its node with theirs.
+fn a_lost_link_moves_them(rig: &Rig) -> Result<Outage> {
+    set_parameter(rig, "check_link", "fail")?;
+    let own = ip_file(&rig.subject.addresses).replace('\n', " mail0\n");
+    for node in &rig.cluster.nodes {
+        node.text(&["ip", "link", "add", "mail0", "link", "eth0", "type", "macvlan", "mode", "bridge"])?;
+        node.text(&["ip", "link", "set", "mail0", "up"])?;
+        write_list(node, &own)?;
+    }
+    let (active, _) = pair(rig)?;
+    let moved = || Ok(active.addresses()?.iter().filter(|held| held.interface == "mail0").count() >= 22);
+    wait::until("the addresses to be on mail0", TWO_MONITORS, wait::TOOL, moved)?;
+    rig.healthy()?;
+    gives_way(rig, &["ip", "link", "set", "mail0", "down"], &["ip", "link", "set", "mail0", "up"])
+}
+
+/// Harms the active node, and sees the addresses go to the other one and stay there, also when the harm is mended.
+fn gives_way(rig: &Rig, harm: &[&str], remedy: &[&str]) -> Result<Outage> {
+    let (active, standby) = pair(rig)?;
+    let began = Instant::now();
+    active.text(harm)?;
+    let taken = || Ok(rig.held(standby)? == rig.subject.addresses.len() && rig.held(active)? == 0);
+    wait::until(&format!("{} to take over", standby.name), TWO_MONITORS, wait::QUICK, taken)?;
+    let outage = rig.observer.outage(began, Instant::now());
+    // While its last monitor is a degraded one, crm_mon shows the instance as still being monitored.
+    active.text(remedy)?;
+    let holder = rig.settled()?;
+    ensure!(holder.name == standby.name, "the addresses went back to {}, where they had failed", holder.name);
+    rig.cluster.cleanup("ips")?;
+    wait_score(rig, standby, Some("100"))?;
+    ensure!(rig.healthy()?.name == standby.name, "the clean-up moved the addresses back");
+    Ok(outage)
+}
+
+fn set_parameter(rig: &Rig, name: &str, value: &str) -> Result<()> {
+    let set = ["crm_resource", "--resource", "ips", "--set-parameter", name, "--parameter-value", value];
+    rig.healthy()?;
+    rig.cluster.tool(&set)?;
+    rig.healthy().map(drop)
 }
 
 fn scores_rank_the_nodes(rig: &Rig) -> Result<Outage> {
@@ -57,15 +113,12 @@ fn a_reloadable_parameter_is_taken_up_without_a_restart(rig: &Rig) -> Result<Out
 
 fn a_wrong_parameter_degrades_and_stops_nothing(rig: &Rig) -> Result<Outage> {
     undisturbed(rig, |active, standby| {
-        let set = |count| {
-            let words = ["--set-parameter", "announce_count", "--parameter-value", count];
-            rig.cluster.tool(&[&["crm_resource", "--resource", "ips"], &words[..]].concat())
-        };
-        set("1000")?;
+        let words = ["crm_resource", "--resource", "ips", "--set-parameter", "announce_count", "--parameter-value"];
+        rig.cluster.tool(&[&words[..], &["1000"]].concat())?;
         for node in [active, standby] {
             wait_degraded(rig, node, "a whole number from 0 to 100 is expected")?;
         }
-        set("3")?;
+        rig.cluster.tool(&[&words[..], &["3"]].concat())?;
         wait_score(rig, standby, Some("50"))?;
         rig.cluster.cleanup("ips")
     })

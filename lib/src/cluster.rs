@@ -10,14 +10,13 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::time::{ClockId, clock_gettime};
 use quick_xml::events::Event;
 
 use crate::deadline::Deadline;
 use crate::environment::Environment;
 use crate::log::Log;
 use crate::process::Program;
-use crate::state::Store;
+use crate::state::{Store, uptime};
 
 /// How long a cluster tool may take; an idle one needs some milliseconds, one on a busy node a second.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -144,11 +143,6 @@ impl Cluster<'_> {
 
 fn owned((node, value): (&str, &str)) -> (String, String) {
     (node.to_owned(), value.to_owned())
-}
-
-/// Time since boot, suspended time included: state lives no longer than that.
-fn uptime() -> Duration {
-    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
 }
 
 /// The `host` and `value` of each `<attribute>` in Pacemaker's XML (`attrd_updater --output-as=xml`).

@@ -30,4 +30,4 @@ pub use notify::{Instance, Notification, Operation, When};
 pub use outcome::{Done, Failure, Finding, Found, Kind, State};
 pub use parameter::{Content, Parameter, Values};
 pub use process::{Output, Program};
-pub use state::{Holder, Lock, Store};
+pub use state::{Holder, Lock, Store, uptime};

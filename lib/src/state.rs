@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, geteuid};
 
 use crate::deadline::Deadline;
@@ -18,6 +19,12 @@ use crate::deadline::Deadline;
 const LARGEST: u64 = 16 << 20;
 /// How long between two tries for a lock that somebody holds.
 const TRY_AGAIN: Duration = Duration::from_millis(10);
+
+/// Time since boot, suspended time included: the clock for what a state file says of time, which no administrator sets
+/// and which begins anew when the files do.
+pub fn uptime() -> Duration {
+    clock_gettime(ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from)
+}
 
 /// The state of one instance: files `AGENT-INSTANCE.KIND` in HA_RSCTMP.
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ mod frame;
 mod ip_file;
 mod judgement;
 mod kernel;
+mod lapse;
 mod list;
 mod lower;
 mod monitor;
@@ -25,6 +26,7 @@ mod monitor;
 mod netns;
 mod packet_socket;
 mod parameters;
+mod peers;
 mod placement;
 mod promote;
 mod raise;
@@ -78,7 +80,7 @@ impl Agent for PrimaryIps {
     }
 
     fn validate(&self, run: &Run, level: u32) -> Done {
-        if level < 10 { Ok(()) } else { validate::validate(run, &self.settings) }
+        if level < 10 { Ok(()) } else { validate::validate(run, &self.settings).map(drop) }
     }
 
     fn background(&self, run: &Run) -> Done {

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
-use std::time::Duration;
 
 use ocf::{Failure, Finding, Found, Run, State};
 
@@ -10,9 +9,11 @@ use crate::drift::{Drift, Links, addresses, links_of, some};
 use crate::duplicate::Probe;
 use crate::judgement::{Deed, Facts, Judgement, Verdict, judge};
 use crate::kernel::{Kernel, OldAddress, Present};
+use crate::lapse::{self, LAST_RESORT, Lapse};
 use crate::list::{self, List, Seen, look};
 use crate::lower::{described, there};
 use crate::parameters::Settings;
+use crate::peers;
 use crate::placement::place;
 use crate::raise::{NotRaised, others};
 use crate::record::{Placed, Record, Role};
@@ -23,16 +24,9 @@ use crate::validate::missing_links;
 /// has none.
 const SERVING: i32 = 100;
 /// An unpromoted instance whose node could take over at once.
-pub(crate) const READY: i32 = 50;
+const READY: i32 = 50;
 /// One that could take over, with a list that is not the peer's.
 const OTHER_LIST: i32 = 20;
-/// One whose addresses nobody would reach.
-const UNREACHABLE: i32 = 5;
-/// How old another node's word about its list may be. Asking costs a process, a monitor otherwise starts none.
-const WORD_OF_PEERS: Duration = Duration::from_secs(60);
-/// The same once the lists differ: who copies the file wants to see that it helped.
-const WORD_OF_DIFFERING_PEERS: Duration = Duration::from_secs(10);
-
 /// What one look at everything has shown.
 struct Survey {
     kernel: Kernel,
@@ -132,7 +126,7 @@ impl Survey {
             change,
             unready: unplaced.or_else(|| missing_links(&self.expected, &self.links)),
             no_carrier: self.without_carrier(),
-            peer_differs: if unpromoted { self.peer_differs(run) } else { None },
+            peer_differs: self.other_list().filter(|_| unpromoted).and_then(|list| peers::difference(run, list)),
             duplicates: if active && run.check_level() >= 10 { self.duplicates(run)? } else { None },
             repair_drift: settings.repair_drift,
             apply_changes: settings.apply_changes_at_monitor,
@@ -206,21 +200,6 @@ impl Survey {
         Some(format!("{} {word}: {} there would reach nobody", names.join(", "), addresses(count)))
     }
 
-    fn peer_differs(&self, run: &Run) -> Option<String> {
-        let own = self.other_list().filter(|list| list.fault.is_none())?;
-        let differing = |age| {
-            let told = run.cluster().attribute_of_all(&list_attribute(run), age);
-            told.into_iter().find(|(node, digest)| {
-                Some(node.as_str()) != run.environment.node() && !digest.is_empty() && *digest != own.id.digest
-            })
-        };
-        differing(WORD_OF_PEERS)?;
-        let (node, digest) = differing(WORD_OF_DIFFERING_PEERS)?;
-        let theirs = digest.split_once(':').map_or(digest.as_str(), |(count, _)| count);
-        let own = own.entries.len();
-        Some(format!("the list of {node} is another one, {theirs} addresses against {own} here: copy the right one"))
-    }
-
     fn duplicates(&self, run: &Run) -> Result<Option<String>, Failure> {
         let probes = self.expected.iter().filter_map(|placed| {
             let link = self.links.get(&placed.interface)?.as_ref()?;
@@ -228,11 +207,6 @@ impl Survey {
         });
         Ok(others(run, &probes.collect::<Vec<_>>(), &self.links)?)
     }
-}
-
-/// The node attribute that holds the digest of a node's list.
-fn list_attribute(run: &Run) -> String {
-    format!("{}-ip-list", run.environment.resource())
 }
 
 /// Without this record the next monitor would find addresses that nobody started.
@@ -297,20 +271,30 @@ fn tell_cluster(run: &Run, survey: &Survey, facts: &Facts, verdict: &Verdict) {
         Seen::Other(list) => Some(&list.id).filter(|_| list.fault.is_none()),
     };
     if let Some(list) = list.filter(|_| facts.role.is_some()) {
-        cluster.private_attribute(&list_attribute(run), &list.digest);
+        cluster.private_attribute(&peers::list_attribute(run), &list.digest);
     }
     let score = match verdict {
         Verdict::Found(State::RunningPromoted | State::DegradedPromoted, _) => Some(SERVING),
         Verdict::Found(State::Running | State::Degraded, _) => match facts {
             Facts { fault: Some(_), .. } | Facts { unready: Some(_), .. } => None,
-            Facts { no_carrier: Some(_), .. } => Some(UNREACHABLE),
-            Facts { peer_differs: Some(_), .. } => Some(OTHER_LIST),
-            _ => Some(READY),
+            Facts { no_carrier: Some(_), .. } => lapse::reduced(run, LAST_RESORT),
+            Facts { peer_differs: Some(_), .. } => lapse::reduced(run, OTHER_LIST),
+            _ => lapse::reduced(run, READY),
         },
-        // A failed instance is recovered first, and a stopped one has said nothing.
+        Verdict::Found(State::FailedPromoted, _) if facts.role == Some(Role::Active) => {
+            lapse::note(run, Lapse::Serving);
+            Some(LAST_RESORT)
+        }
+        // What leaked is taken away first, and a stopped instance has said nothing.
         _ => return,
     };
     cluster.promotion_score(score);
+}
+
+/// The promotion score of an instance that has just been started on a node with these links.
+pub(crate) fn first_score(run: &Run, links: &Links) -> Option<i32> {
+    let reachable = links.values().flatten().all(|link| link.up && link.carrier);
+    lapse::reduced(run, if reachable { READY } else { LAST_RESORT })
 }
 
 fn summary(settings: &Settings, survey: &Survey, state: State) -> String {

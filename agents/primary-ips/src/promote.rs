@@ -4,6 +4,7 @@ use ocf::{Done, Run};
 
 use crate::drift::addresses;
 use crate::kernel::Kernel;
+use crate::lapse::{self, Lapse};
 use crate::parameters::Settings;
 use crate::record::Record;
 use crate::settle::settle;
@@ -14,7 +15,12 @@ pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
         run.log.debug("a plain resource has no roles; start has made it active");
         return Ok(());
     }
-    activate(run, settings)
+    let done = activate(run, settings);
+    if done.is_err() {
+        lapse::note(run, Lapse::Promotion);
+        run.cluster().promotion_score(None);
+    }
+    done
 }
 
 /// What promote does, and start of a plain resource.

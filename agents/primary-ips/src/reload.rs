@@ -17,7 +17,7 @@ pub(crate) fn reload(run: &Run, settings: &Settings) -> Done {
             run.log.info("not started; there is nothing to reload");
             Ok(())
         }
-        Some(Role::Unpromoted) => validate(run, settings),
+        Some(Role::Unpromoted) => validate(run, settings).map(drop),
         Some(Role::Active) => promote::activate(run, settings),
     };
     match done {

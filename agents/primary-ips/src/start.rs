@@ -23,11 +23,11 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
         run.log.info("started already");
         return Ok(());
     }
-    validate(run, settings)?;
+    let links = validate(run, settings)?;
     leave_none_behind(run, settings)?;
     Record::unpromoted().write(&run.store)?;
     // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
-    run.cluster().promotion_score(Some(monitor::READY));
+    run.cluster().promotion_score(monitor::first_score(run, &links));
     Ok(())
 }
 

@@ -1,6 +1,6 @@
 //! Whether this node could have the addresses.
 
-use ocf::{Done, Failure, Kind, Run};
+use ocf::{Failure, Kind, Run};
 
 use crate::drift::{Links, links_of, some};
 use crate::kernel::Kernel;
@@ -9,11 +9,12 @@ use crate::parameters::Settings;
 use crate::placement::place;
 use crate::record::{Placed, Record, Role};
 
-pub(crate) fn validate(run: &Run, settings: &Settings) -> Done {
+/// Checks the file and the interfaces it needs, and gives back the latter.
+pub(crate) fn validate(run: &Run, settings: &Settings) -> Result<Links, Failure> {
     let mut kernel = Kernel::open(run.deadline)?;
     let placed = wanted(run, settings, &mut kernel, None)?.addresses;
     let links = links_of(&mut kernel, &placed)?;
-    missing_links(&placed, &links).map_or(Ok(()), |reason| Err(Failure::generic(reason)))
+    missing_links(&placed, &links).map_or(Ok(links), |reason| Err(Failure::generic(reason)))
 }
 
 /// The record of an active instance: the file's addresses on their interfaces; or what is wrong with the file. A file is one node's: its faults keep the

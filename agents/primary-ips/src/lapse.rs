@@ -1,0 +1,83 @@
+//! What a failure of this instance, on this node, means for its promotion score in the time after.
+//!
+//! Pacemaker recovers a failed instance by demote, stop, start and promote, and promotes it again where its score is the
+//! best: without a memory that would be where it has just failed, again and again.
+
+use std::time::Duration;
+
+use ocf::{Run, uptime};
+
+/// What failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lapse {
+    /// The promoted instance.
+    Serving,
+    /// A promotion.
+    Promotion,
+}
+
+const KIND: &str = "lapse";
+/// How long another node is preferred to one where the addresses have failed: until it has been promoted, has waited for
+/// duplicate address detection, and has said in a monitor that it serves.
+const OTHERS_FIRST: Duration = Duration::from_secs(60);
+/// How long an instance that could not be promoted is not tried again. What hindered it, as a rule another host with one
+/// of the addresses, is not gone the next moment.
+const TRY_AGAIN: Duration = Duration::from_secs(15);
+/// The score of a promoted instance that has failed, and of one whose addresses nobody would reach.
+pub(crate) const LAST_RESORT: i32 = 5;
+
+/// Writes down that it has failed just now. If that cannot be written, the instance is tried again sooner.
+pub(crate) fn note(run: &Run, lapse: Lapse) {
+    let word = match lapse {
+        Lapse::Serving => "serving",
+        Lapse::Promotion => "promotion",
+    };
+    if let Err(error) = run.store.write(KIND, &format!("{} {word}", uptime().as_secs())) {
+        run.log.warning(&format!("{error:#}"));
+    }
+}
+
+/// The score that is left of `score`.
+pub(crate) fn reduced(run: &Run, score: i32) -> Option<i32> {
+    let text = run.store.read(KIND).ok().flatten();
+    text.map_or(Some(score), |text| reduced_by(&text, uptime(), score))
+}
+
+fn reduced_by(text: &str, now: Duration, score: i32) -> Option<i32> {
+    let (when, what) = text.split_once(' ').unwrap_or_default();
+    let ago = when.parse().ok().and_then(|when| now.checked_sub(Duration::from_secs(when)));
+    match (ago, what) {
+        (Some(ago), "serving") if ago < OTHERS_FIRST => Some(score.min(LAST_RESORT)),
+        (Some(ago), "promotion") if ago < TRY_AGAIN => None,
+        _ => Some(score),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64, text: &str) -> Option<i32> {
+        reduced_by(text, Duration::from_secs(seconds), 50)
+    }
+
+    #[test]
+    fn other_nodes_come_first_for_a_while_after_a_failure() {
+        assert_eq!(at(1059, "1000 serving"), Some(LAST_RESORT));
+        assert_eq!(at(1060, "1000 serving"), Some(50));
+        assert_eq!(reduced_by("1000 serving", Duration::from_secs(1001), 2), Some(2));
+    }
+
+    #[test]
+    fn a_promotion_that_failed_is_not_tried_again_at_once() {
+        assert_eq!(at(1014, "1000 promotion"), None);
+        assert_eq!(at(1015, "1000 promotion"), Some(50));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_no_failure() {
+        for text in ["", "x serving", "1000", "1000 dancing", "2000 serving"] {
+            assert_eq!(at(1001, text), Some(50), "{text:?}");
+        }
+    }
+}

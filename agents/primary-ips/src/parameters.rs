@@ -67,7 +67,7 @@ const PARAMETERS: &[Parameter] = &[
         long: "Whether to ask the network for other owners before addresses are added, by ARP probes (RFC 5227) and \
                neighbour solicitations with the kernel's duplicate address detection (RFC 4862): fail adds none of \
                them when one is found and names it with its hardware address; warn logs it and goes on; off does not \
-               ask, as it must where a router answers for everybody (proxy ARP). Asking costs about 100 ms for \
+               ask, as it must where a router answers for everybody (proxy ARP). Asking costs less than 100 ms for \
                hundreds of IPv4 addresses, and for IPv6 the one to two seconds of the kernel's own detection, in which \
                the IPv4 addresses serve already. \
                (heartbeat:IPaddr2: collision_detection, for IPv6 only.)",

@@ -22,8 +22,12 @@ const COUNT: u16 = 500;
 /// The address of the IPaddr2, in the same subnet.
 const ONE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 78, 99, 1));
 
-/// Between two pings of an address: 5,000 a second in all, which two processors can bear beside a cluster.
-const INTERVAL: Duration = Duration::from_millis(100);
+/// Between two pings of an address.
+const INTERVAL: Duration = Duration::from_millis(20);
+
+/// Each tenth address of the set is asked, the first and the last among them: 2,550 pings a second in all, which two
+/// processors can bear beside a cluster. All of them so often would disturb what is measured.
+const ASKED: usize = 50;
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -53,8 +57,8 @@ pub(crate) fn measure(table: &Table, rounds: usize) -> Result<()> {
         scrap(&race.cluster)?;
     }
     println!(
-        "\nOurs: the worst of the 500 addresses, and the median one. Each is asked every {} ms; met: the worst is within \
-         one such interval of the one address.",
+        "\nOurs: the worst of {ASKED} of the 500 addresses, and the median one. Each is asked every {} ms; met: the worst is \
+         within one such interval of the one address.",
         INTERVAL.as_millis()
     );
     Ok(())
@@ -63,7 +67,8 @@ pub(crate) fn measure(table: &Table, rounds: usize) -> Result<()> {
 impl Race {
     fn prepare(set: Resource) -> Result<Self> {
         let addresses = service_ipv4(COUNT);
-        let observers = [Observer::start(&addresses, INTERVAL)?, Observer::start(&[ONE], INTERVAL)?];
+        let asked: Vec<IpAddr> = (0..ASKED).map(|nth| addresses[nth * (addresses.len() - 1) / (ASKED - 1)]).collect();
+        let observers = [Observer::start(&asked, INTERVAL)?, Observer::start(&[ONE], INTERVAL)?];
         let builder = Cluster::builder(2).file(IP_FILE, ip_file(&addresses)).agent("primary-ips")?;
         let one = Resource::Plain(ipaddr2("one", &ONE));
         let cluster = builder.configure(|cib: Cib| cib.resource(set.clone()).resource(one)).start()?;

@@ -70,7 +70,7 @@ const PARAMETERS: &[Parameter] = &[
                ask, as it must where a router answers for everybody (proxy ARP). Asking costs less than 100 ms for \
                hundreds of IPv4 addresses, and for IPv6 the one to two seconds of the kernel's own detection, in which \
                the IPv4 addresses serve already. \
-               (heartbeat:IPaddr2: collision_detection, for IPv6 only.)",
+               (heartbeat:IPaddr2: run_arping for IPv4, off by default; nodad for IPv6.)",
         ..Parameter::TEXT
     },
     Parameter {
@@ -166,7 +166,8 @@ const PARAMETERS: &[Parameter] = &[
         short: "What a lost carrier means",
         long: "What monitor says when an interface of the addresses is down or has no carrier: off, nothing; degraded, \
                that it is degraded, which a person sees and Pacemaker does not act upon; fail, that the resource has \
-               failed, so that Pacemaker moves it. (heartbeat:IPaddr2: check_link_status, which fails.)",
+               failed, so that Pacemaker moves it. (heartbeat:IPaddr2 of resource-agents 4.12 has \
+               nothing of the kind.)",
         ..Parameter::TEXT
     },
 ];

@@ -370,3 +370,20 @@ fn a_probe_reports_what_it_finds_and_changes_nothing() -> Result<()> {
         holds(FIXED, &[UP, &["192.0.2.12/24 eth0"]].concat())
     })
 }
+
+#[test]
+fn an_edit_is_taken_up_without_a_carrier_and_does_not_claim_to_have_mended_that() -> Result<()> {
+    in_private_network(|| {
+        let other = OtherHost::on_a_segment()?;
+        list(LINES)?;
+        let agent = Agent::promotable()?.quick();
+        agent.succeeds(&["start", "promote"])?;
+        other.ip("link set eth0 down\n")?;
+        list(&[LINES, &["192.0.2.12/24"]].concat())?;
+        let reason = agent.exits(191, "monitor")?.says(&["eth0 has no carrier"])?.reason;
+        ensure!(!reason.contains("put right"), "{reason}");
+        holds(FIXED, &[UP, &["192.0.2.12/24 eth0"]].concat())?;
+        other.ip("link set eth0 up\n")?;
+        agent.exits(8, "monitor")?.without_reason()?.logs(&[]).map(drop)
+    })
+}

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use ocf::{Failure, Finding, Found, Run, State};
+use ocf::{Failure, Finding, Found, Lock, Run, State};
 
 use crate::drift::{Drift, Links, addresses, links_of, some};
 use crate::duplicate::Probe;
@@ -27,6 +27,7 @@ const SERVING: i32 = 100;
 const READY: i32 = 50;
 /// One that could take over, with a list that is not the peer's.
 const OTHER_LIST: i32 = 20;
+
 /// What one look at everything has shown.
 struct Survey {
     kernel: Kernel,
@@ -51,14 +52,8 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
         Deed::Repair | Deed::Apply if run.environment.by_pacemaker() && run.environment.probe() => verdict,
         Deed::None => verdict,
         Deed::Adopt => adopt(run, &survey, verdict)?,
-        Deed::Repair => {
-            let expected = survey.expected.clone();
-            mend(run, settings, &mut survey, expected, verdict)?
-        }
-        Deed::Apply => {
-            let wanted = survey.wanted.clone().unwrap_or_default();
-            mend(run, settings, &mut survey, wanted, verdict)?
-        }
+        Deed::Repair => repair(run, settings, &mut survey, verdict)?,
+        Deed::Apply => apply(run, settings, &mut survey, verdict)?,
     };
     if !run.environment.probe() {
         tell_cluster(run, &survey, &facts, &verdict);
@@ -223,44 +218,53 @@ fn adopt(run: &Run, survey: &Survey, verdict: Verdict) -> Result<Verdict, Failur
     Ok(verdict)
 }
 
-/// Brings the kernel to `wanted`, unless another action is at it.
-fn mend(
-    run: &Run,
-    settings: &Settings,
-    survey: &mut Survey,
-    wanted: Vec<Placed>,
-    verdict: Verdict,
-) -> Result<Verdict, Failure> {
-    let Some(_lock) = run.lock_if_free()? else {
-        run.log.info("another action of this instance is running; nothing is changed before it has ended");
+/// Puts what has drifted back, unless another action is at work. Degraded it is all the same: somebody should know.
+fn repair(run: &Run, settings: &Settings, survey: &mut Survey, verdict: Verdict) -> Result<Verdict, Failure> {
+    let (Some(_lock), Verdict::Found(degraded, Some(drift))) = (lock_if_free(run)?, &verdict) else {
         return Ok(verdict);
     };
-    let drift = match &verdict {
-        Verdict::Found(_, reason) => reason.clone(),
-        Verdict::Failed(_) => None,
-    };
-    let found = drift.as_deref().or(survey.difference().as_deref()).unwrap_or_default().to_owned();
-    let list = match &survey.list {
-        Seen::Other(list) if drift.is_none() => list.id.clone(),
-        _ => survey.record.as_ref().map(|record| record.list.clone()).unwrap_or_default(),
-    };
-    let wanted = Record { role: Role::Active, list, addresses: wanted };
-    let degraded = if run.environment.promotable() { State::DegradedPromoted } else { State::Degraded };
+    let list = survey.record.as_ref().map(|record| record.list.clone()).unwrap_or_default();
+    let wanted = Record { role: Role::Active, list, addresses: survey.expected.clone() };
     match settle(run, settings, &mut survey.kernel, survey.record.as_ref(), &wanted) {
         Ok(settled) => {
-            run.log.info(&format!("{found}: {settled}"));
-            Ok(drift.map_or(verdict, |drift| Verdict::Found(degraded, Some(format!("{drift}; put right: {settled}")))))
+            run.log.info(&format!("{drift}: {settled}"));
+            Ok(Verdict::Found(*degraded, Some(format!("{drift}; put right: {settled}"))))
         }
         // Another host in the way is no reason to take the other addresses from their clients.
-        Err(NotRaised::Taken(reason)) => Ok(Verdict::Found(degraded, Some(format!("{found}; {reason}")))),
-        Err(NotRaised::Failed(failure)) if drift.is_none() => {
-            Ok(Verdict::Found(degraded, Some(format!("{found}; this cannot be followed: {failure}"))))
-        }
+        Err(NotRaised::Taken(reason)) => Ok(Verdict::Found(*degraded, Some(format!("{drift}; {reason}")))),
         Err(NotRaised::Failed(failure)) if run.environment.promotable() => {
-            Ok(Verdict::Found(State::FailedPromoted, Some(format!("{found}; {failure}"))))
+            Ok(Verdict::Found(State::FailedPromoted, Some(format!("{drift}; {failure}"))))
         }
-        Err(NotRaised::Failed(failure)) => Ok(Verdict::Failed(format!("{found}; {failure}"))),
+        Err(NotRaised::Failed(failure)) => Ok(Verdict::Failed(format!("{drift}; {failure}"))),
     }
+}
+
+/// Takes up the changed list, unless another action is at work. A list that cannot be followed leaves everything as it
+/// is, and degraded.
+fn apply(run: &Run, settings: &Settings, survey: &mut Survey, verdict: Verdict) -> Result<Verdict, Failure> {
+    let (Some(_lock), Some(change), Some(list)) = (lock_if_free(run)?, survey.difference(), survey.other_list()) else {
+        return Ok(verdict);
+    };
+    let addresses = survey.wanted.clone().unwrap_or_default();
+    let wanted = Record { role: Role::Active, list: list.id.clone(), addresses };
+    let hindered = match settle(run, settings, &mut survey.kernel, survey.record.as_ref(), &wanted) {
+        Ok(settled) => {
+            run.log.info(&format!("{change}: {settled}"));
+            return Ok(verdict);
+        }
+        Err(NotRaised::Taken(reason)) => reason,
+        Err(NotRaised::Failed(failure)) => failure.to_string(),
+    };
+    let degraded = if run.environment.promotable() { State::DegradedPromoted } else { State::Degraded };
+    Ok(Verdict::Found(degraded, Some(format!("{change}; this cannot be followed: {hindered}"))))
+}
+
+fn lock_if_free(run: &Run) -> Result<Option<Lock>, Failure> {
+    let lock = run.lock_if_free()?;
+    if lock.is_none() {
+        run.log.info("another action of this instance is running; nothing is changed before it has ended");
+    }
+    Ok(lock)
 }
 
 /// Tells the cluster how fit this node is and which list it has. What the cluster makes of it changes nothing here.

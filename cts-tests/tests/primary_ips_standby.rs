@@ -103,10 +103,11 @@ fn a_reloadable_parameter_is_taken_up_without_a_restart(rig: &Rig) -> Result<Out
         let set = ["crm_resource", "--resource", "ips", "--set-parameter", "announce_count", "--parameter-value", "3"];
         rig.cluster.tool(&set)?;
         // The CIB keeps a reload as if it were the start with the new parameters; the log has it as it was.
-        let done = format!("Result of reload-agent operation for ips on {}: ok", active.name);
-        let log = || active.read_file("/var/log/pacemaker/pacemaker.log");
-        wait::until("the reload", TWO_MONITORS, wait::TOOL, || Ok(log()?.contains(&done)))?;
-        ensure!(!log()?.contains("Result of demote operation for ips"), "the instance was demoted for it");
+        // Pacemaker 2.1 says "ok", 3 says "OK".
+        let done = format!("result of reload-agent operation for ips on {}: ok", active.name);
+        let log = || Ok(active.read_file("/var/log/pacemaker/pacemaker.log")?.to_lowercase());
+        wait::until("the reload", TWO_MONITORS, wait::TOOL, || log().map(|log: String| log.contains(&done)))?;
+        ensure!(!log()?.contains("result of demote operation for ips"), "the instance was demoted for it");
         Ok(())
     })
 }

@@ -1,4 +1,5 @@
-//! What the instance is. Reads the record, the file and the kernel, starts no program, and repairs what it may.
+//! What the instance is. Reads the record, the file and the kernel, and repairs what it may. Starts no program, except to
+//! tell the cluster what has changed, and on a standby, once a minute, to ask for the other nodes' lists (`peers`).
 
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;

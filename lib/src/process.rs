@@ -81,9 +81,14 @@ impl Program {
     /// Runs it to its end and gives back what it said, however it ended. At the deadline its whole process group is
     /// killed, and the error says how long it was waited for.
     pub fn run(self, deadline: Deadline) -> Result<Output> {
+        self.run_telling(deadline, &mut |_| {})
+    }
+
+    /// The same, and hands over each line of its output and of its errors as it comes: for a program that shows progress.
+    pub fn run_telling(self, deadline: Deadline, tell: &mut dyn FnMut(&str)) -> Result<Output> {
         let mut child = self.spawn()?;
         let group = Pid::from_raw(child.id().try_into().context("a process id is larger than the kernel makes them")?);
-        let collected = collect(&mut child, &self.input, deadline);
+        let collected = collect(&mut child, &self.input, deadline, tell);
         if collected.is_err() {
             // The group may be gone already; that is what is wanted.
             let _ = killpg(group, Signal::SIGKILL);
@@ -94,17 +99,45 @@ impl Program {
         Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
     }
 
-    #[expect(clippy::disallowed_methods, reason = "this module is where programs are started")]
     fn spawn(&self) -> Result<Child> {
+        let mut command = self.command()?;
+        let input = if self.input.is_empty() { Stdio::null() } else { Stdio::piped() };
+        if !self.variables.iter().any(|(name, _)| name == "LC_ALL") {
+            command.env("LC_ALL", "C");
+        }
+        command.process_group(0).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().with_context(|| format!("cannot start {}", self.name))
+    }
+
+    /// Starts it for longer than this action: in a session of its own (setsid(1) of util-linux), so that Pacemaker, which
+    /// kills the action's process group on a timeout, does not reach it, and in the system's locale. Its standard output
+    /// goes nowhere.
+    pub fn daemon(mut self, input: Stdio, errors: Stdio) -> Result<()> {
+        let Some(path) = self.path() else { bail!("{} is not installed", self.name) };
+        self.arguments.splice(0..0, [OsString::from("--fork"), path.into()]);
+        let mut command = Self { name: "setsid".to_owned(), ..self }.command()?;
+        command.current_dir("/").stdin(input).stdout(Stdio::null()).stderr(errors);
+        let status = command.status().context("cannot start setsid")?;
+        if !status.success() {
+            bail!("setsid ended with {status}");
+        }
+        Ok(())
+    }
+
+    /// Where PATH leads an agent's children.
+    pub fn search_path() -> String {
+        SEARCHED.join(":")
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "this module is where programs are started")]
+    fn command(&self) -> Result<Command> {
         let Some(path) = self.path() else {
             bail!("{} is not installed: it is in none of {}", self.name, SEARCHED.join(", "));
         };
-        let input = if self.input.is_empty() { Stdio::null() } else { Stdio::piped() };
         let mut command = Command::new(&path);
-        command.args(&self.arguments).env_clear().env("PATH", SEARCHED.join(":")).env("LC_ALL", "C");
+        command.args(&self.arguments).env_clear().env("PATH", Self::search_path());
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
-        command.process_group(0).stdin(input).stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().with_context(|| format!("cannot start {}", path.display()))
+        Ok(command)
     }
 }
 
@@ -133,7 +166,7 @@ pub(crate) fn detach(arguments: &[OsString]) -> Result<()> {
 
 type Collected = (ExitStatus, Vec<u8>, Vec<u8>);
 
-fn collect(child: &mut Child, input: &[u8], deadline: Deadline) -> Result<Collected> {
+fn collect(child: &mut Child, input: &[u8], deadline: Deadline, tell: &mut dyn FnMut(&str)) -> Result<Collected> {
     let mut stdin = child.stdin.take();
     let mut out = child.stdout.take().context("no pipe to its output")?;
     let mut err = child.stderr.take().context("no pipe to its errors")?;
@@ -142,6 +175,7 @@ fn collect(child: &mut Child, input: &[u8], deadline: Deadline) -> Result<Collec
     }
     let (mut stdout, mut stderr, mut written) = (Vec::new(), Vec::new(), 0);
     let (mut out_open, mut err_open) = (true, true);
+    let (mut told, mut told_of_errors) = (0, 0);
     while out_open || err_open {
         if deadline.passed() {
             bail!("did not end within {:.1} s and was killed", deadline.budget().as_secs_f32());
@@ -161,10 +195,14 @@ fn collect(child: &mut Child, input: &[u8], deadline: Deadline) -> Result<Collec
         }
         out_open = out_open && drain(&mut out, &mut stdout)?;
         err_open = err_open && drain(&mut err, &mut stderr)?;
+        tell_lines(&stdout, &mut told, tell);
+        tell_lines(&stderr, &mut told_of_errors, tell);
         // A grandchild may hold the pipes open for ever; what counts is the child.
         if let Some(status) = child.try_wait()? {
             drain(&mut out, &mut stdout)?;
             drain(&mut err, &mut stderr)?;
+            tell_lines(&stdout, &mut told, tell);
+            tell_lines(&stderr, &mut told_of_errors, tell);
             return Ok((status, stdout, stderr));
         }
     }
@@ -175,6 +213,14 @@ fn collect(child: &mut Child, input: &[u8], deadline: Deadline) -> Result<Collec
         if !deadline.sleep(LOOK_AGAIN) {
             bail!("closed its output but did not end within {:.1} s and was killed", deadline.budget().as_secs_f32());
         }
+    }
+}
+
+/// Hands over the lines that are whole and were not handed over before.
+fn tell_lines(output: &[u8], told: &mut usize, tell: &mut dyn FnMut(&str)) {
+    while let Some(length) = output[*told..].iter().position(|byte| *byte == b'\n') {
+        tell(&String::from_utf8_lossy(&output[*told..*told + length]));
+        *told += length + 1;
     }
 }
 
@@ -265,6 +311,30 @@ mod tests {
         let output = Program::new("sh").args(["-c", "sleep 30 & echo done; exit 3"]).run(soon()).unwrap();
         assert!(begun.elapsed() < Duration::from_secs(5));
         assert_eq!((output.stdout.as_str(), output.status.code()), ("done\n", Some(3)));
+    }
+
+    #[test]
+    fn lines_are_told_as_they_come() {
+        let mut told = Vec::new();
+        let begun = Instant::now();
+        let script = "echo one; echo two >&2; sleep 1; echo three; printf rest";
+        let program = Program::new("sh").args(["-c", script]);
+        let output = program.run_telling(soon(), &mut |line| told.push((line.to_owned(), begun.elapsed()))).unwrap();
+        let lines: Vec<_> = told.iter().map(|(line, _)| line.as_str()).collect();
+        assert_eq!(lines, ["one", "two", "three"]);
+        assert!(told[1].1 < Duration::from_millis(900), "{told:?}");
+        assert_eq!(output.stdout, "one\nthree\nrest");
+    }
+
+    #[test]
+    fn a_daemon_has_a_session_of_its_own() {
+        let (mut reader, writer) = std::io::pipe().unwrap();
+        let script = "cut -d' ' -f6 /proc/$$/stat >&2; echo $$ >&2; echo $LC_ALL >&2";
+        Program::new("sh").args(["-c", script]).daemon(Stdio::null(), writer.into()).unwrap();
+        let mut said = String::new();
+        reader.read_to_string(&mut said).unwrap();
+        let words: Vec<_> = said.split_whitespace().collect();
+        assert!(matches!(words[..], [session, pid] if session == pid), "{said:?}");
     }
 
     #[test]

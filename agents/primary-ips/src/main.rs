@@ -18,7 +18,6 @@ mod frame;
 mod ip_file;
 mod judgement;
 mod kernel;
-mod lapse;
 mod list;
 mod lower;
 mod monitor;

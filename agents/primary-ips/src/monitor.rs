@@ -4,13 +4,12 @@
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use ocf::{Failure, Finding, Found, Lock, Run, State};
+use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, Lock, Run, State};
 
 use crate::drift::{Drift, Links, addresses, links_of, some};
 use crate::duplicate::Probe;
 use crate::judgement::{Deed, Facts, Judgement, Verdict, judge};
 use crate::kernel::{Kernel, OldAddress, Present};
-use crate::lapse::{self, LAST_RESORT, Lapse};
 use crate::list::{self, List, Seen, look};
 use crate::lower::{described, there};
 use crate::parameters::Settings;
@@ -282,12 +281,12 @@ fn tell_cluster(run: &Run, survey: &Survey, facts: &Facts, verdict: &Verdict) {
         Verdict::Found(State::RunningPromoted | State::DegradedPromoted, _) => Some(SERVING),
         Verdict::Found(State::Running | State::Degraded, _) => match facts {
             Facts { fault: Some(_), .. } | Facts { unready: Some(_), .. } => None,
-            Facts { no_carrier: Some(_), .. } => lapse::reduced(run, LAST_RESORT),
-            Facts { peer_differs: Some(_), .. } => lapse::reduced(run, OTHER_LIST),
-            _ => lapse::reduced(run, READY),
+            Facts { no_carrier: Some(_), .. } => Lapse::reduced(run, LAST_RESORT),
+            Facts { peer_differs: Some(_), .. } => Lapse::reduced(run, OTHER_LIST),
+            _ => Lapse::reduced(run, READY),
         },
         Verdict::Found(State::FailedPromoted, _) if facts.role == Some(Role::Active) => {
-            lapse::note(run, Lapse::Serving);
+            Lapse::Serving.note(run);
             Some(LAST_RESORT)
         }
         // What leaked is taken away first, and a stopped instance has said nothing.
@@ -299,7 +298,7 @@ fn tell_cluster(run: &Run, survey: &Survey, facts: &Facts, verdict: &Verdict) {
 /// The promotion score of an instance that has just been started on a node with these links.
 pub(crate) fn first_score(run: &Run, links: &Links) -> Option<i32> {
     let reachable = links.values().flatten().all(|link| link.up && link.carrier);
-    lapse::reduced(run, if reachable { READY } else { LAST_RESORT })
+    Lapse::reduced(run, if reachable { READY } else { LAST_RESORT })
 }
 
 fn summary(settings: &Settings, survey: &Survey, state: State) -> String {

@@ -1,10 +1,9 @@
 //! From unpromoted to promoted: every address comes up, or none.
 
-use ocf::{Done, Run};
+use ocf::{Done, Lapse, Run};
 
 use crate::drift::addresses;
 use crate::kernel::Kernel;
-use crate::lapse::{self, Lapse};
 use crate::parameters::Settings;
 use crate::record::Record;
 use crate::settle::settle;
@@ -17,7 +16,7 @@ pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
     }
     let done = activate(run, settings);
     if done.is_err() {
-        lapse::note(run, Lapse::Promotion);
+        Lapse::Promotion.note(run);
         run.cluster().promotion_score(None);
     }
     done

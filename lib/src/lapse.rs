@@ -1,15 +1,16 @@
-//! What a failure of this instance, on this node, means for its promotion score in the time after.
+//! What a failure of an instance, on this node, means for its promotion score in the time after.
 //!
 //! Pacemaker recovers a failed instance by demote, stop, start and promote, and promotes it again where its score is the
 //! best: without a memory that would be where it has just failed, again and again.
 
 use std::time::Duration;
 
-use ocf::{Run, uptime};
+use crate::agent::Run;
+use crate::state::uptime;
 
 /// What failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lapse {
+pub enum Lapse {
     /// The promoted instance.
     Serving,
     /// A promotion.
@@ -17,30 +18,32 @@ pub(crate) enum Lapse {
 }
 
 const KIND: &str = "lapse";
-/// How long another node is preferred to one where the addresses have failed: until it has been promoted, has waited for
-/// duplicate address detection, and has said in a monitor that it serves.
+/// How long another node is preferred to one where the resource has failed: until it has been promoted, has settled, and
+/// has said in a monitor that it serves.
 const OTHERS_FIRST: Duration = Duration::from_secs(60);
-/// How long an instance that could not be promoted is not tried again. What hindered it, as a rule another host with one
-/// of the addresses, is not gone the next moment.
+/// How long an instance that could not be promoted is not tried again. What hindered it, such as another host with one of
+/// its addresses, is not gone the next moment.
 const TRY_AGAIN: Duration = Duration::from_secs(15);
-/// The score of a promoted instance that has failed, and of one whose addresses nobody would reach.
-pub(crate) const LAST_RESORT: i32 = 5;
+/// The score of a promoted instance that has failed, and of one that nobody would reach.
+pub const LAST_RESORT: i32 = 5;
 
-/// Writes down that it has failed just now. If that cannot be written, the instance is tried again sooner.
-pub(crate) fn note(run: &Run, lapse: Lapse) {
-    let word = match lapse {
-        Lapse::Serving => "serving",
-        Lapse::Promotion => "promotion",
-    };
-    if let Err(error) = run.store.write(KIND, &format!("{} {word}", uptime().as_secs())) {
-        run.log.warning(&format!("{error:#}"));
+impl Lapse {
+    /// Writes down that it has failed just now. If that cannot be written, the instance is tried again sooner.
+    pub fn note(self, run: &Run) {
+        let word = match self {
+            Self::Serving => "serving",
+            Self::Promotion => "promotion",
+        };
+        if let Err(error) = run.store.write(KIND, &format!("{} {word}", uptime().as_secs())) {
+            run.log.warning(&format!("{error:#}"));
+        }
     }
-}
 
-/// The score that is left of `score`.
-pub(crate) fn reduced(run: &Run, score: i32) -> Option<i32> {
-    let text = run.store.read(KIND).ok().flatten();
-    text.map_or(Some(score), |text| reduced_by(&text, uptime(), score))
+    /// What the last lapse leaves of the promotion score `score`.
+    pub fn reduced(run: &Run, score: i32) -> Option<i32> {
+        let text = run.store.read(KIND).ok().flatten();
+        text.map_or(Some(score), |text| reduced_by(&text, uptime(), score))
+    }
 }
 
 fn reduced_by(text: &str, now: Duration, score: i32) -> Option<i32> {

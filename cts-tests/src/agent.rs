@@ -1,29 +1,18 @@
-//! One agent run as Pacemaker runs it, in the test's own network, with the kernel as the witness of what it did.
+//! One agent run as Pacemaker runs it, in the test's own network.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use crate::address_watch::AddressWatch;
 use crate::command::{Command, Output, Running, command};
 use crate::isolation::{Isolation, STATE, enter};
-use crate::node::Held;
-use crate::{installed, network, wait};
-
-/// The resource's name; the agent's state files carry it.
-pub const INSTANCE: &str = "ips";
-
-/// Where the agent's state is in the private /run.
-pub const STATE_FILE: &str = "/run/resource-agents/primary-ips-ips.state";
-
-/// The list of addresses: not the parameter's default, which would be a file of the host.
-pub const IP_FILE: &str = "/run/primary_ips";
+use crate::{installed, packages};
 
 /// What HA_LOGFILE names.
 pub const LOG_FILE: &str = "/run/agent.log";
@@ -31,18 +20,35 @@ pub const LOG_FILE: &str = "/run/agent.log";
 /// The limit that Pacemaker would enforce, unless a test says otherwise.
 const USUAL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Built once in a process, not once a test.
-static BUILT: OnceLock<Result<(), String>> = OnceLock::new();
+/// What Pacemaker tells an instance of a promotable clone about its clone.
+const CLONE: &[(&str, &str)] =
+    &[("clone_max", "2"), ("clone_node_max", "1"), ("promoted_max", "1"), ("promoted_node_max", "1")];
 
-/// Runs `body` in a private network ([`enter`]) with a release build of primary-ips that is up to date.
-pub fn in_private_network(body: impl FnOnce() -> Result<()>) -> Result<()> {
-    // Inside, this process is PID 1, and what the outer one has built is there.
+/// Each agent is built once in a process, not once a test; a failed build fails every test that needs it.
+static BUILT: Mutex<BTreeMap<&str, Result<(), String>>> = Mutex::new(BTreeMap::new());
+
+/// Runs `body` in a private network ([`enter`]) with the packages of the nodes, and with release builds of these agents
+/// that are up to date.
+pub fn in_private_network(agents: &[&'static str], body: impl FnOnce() -> Result<()>) -> Result<()> {
+    // Inside, this process is PID 1, and what the outer one has prepared is there.
     if std::process::id() != 1 {
-        let built = BUILT.get_or_init(|| installed::build(&["primary-ips"]).map_err(|error| format!("{error:#}")));
-        built.as_ref().map_err(|reason| anyhow!("{reason}"))?;
+        prepare(agents)?;
     }
     enter(Isolation::Network, body)
 }
+
+/// The lock is held meanwhile: a test that needs the same waits for this one.
+fn prepare(agents: &[&'static str]) -> Result<()> {
+    let mut known = BUILT.lock().unwrap_or_else(PoisonError::into_inner);
+    packages::require(packages::CLUSTER)?;
+    agents.iter().try_for_each(|agent| {
+        let build = || installed::build(&[agent]).map_err(|error| format!("{error:#}"));
+        known.entry(agent).or_insert_with(build).clone().map_err(|reason| anyhow!("{reason}"))
+    })
+}
+
+/// Says what is really there: the kernel's addresses, the running services.
+pub type Witness = fn() -> Result<String>;
 
 /// How the agent is called: as a part of what, with which parameters.
 #[derive(Clone, Debug)]
@@ -50,6 +56,7 @@ pub struct Agent {
     program: PathBuf,
     variables: Vec<(String, String)>,
     timeout: Duration,
+    witness: Option<Witness>,
 }
 
 /// What came of one action.
@@ -70,48 +77,42 @@ pub struct Answer {
 }
 
 impl Agent {
-    /// primary-ips as Pacemaker 2.1 calls it in a promotable clone, from a place that every user can read.
-    pub fn promotable() -> Result<Self> {
-        let program = Path::new(STATE).join("primary-ips");
-        if !program.exists() {
-            let built = installed::agent("primary-ips")?;
-            fs::copy(&built, &program).with_context(|| format!("cannot copy {}", built.display()))?;
-            fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-        }
-        let agent = Self { program, variables: Vec::new(), timeout: USUAL_TIMEOUT };
-        let clone = [("clone_max", "2"), ("clone_node_max", "1"), ("promoted_max", "1"), ("promoted_node_max", "1")];
-        let agent =
-            clone.iter().fold(agent, |agent, (name, value)| agent.env(&format!("OCF_RESKEY_CRM_meta_{name}"), value));
-        Ok(agent
-            .env("OCF_RESKEY_crm_feature_set", "3.16.1")
-            .env("OCF_RESKEY_CRM_meta_on_node", "n1")
-            .env("OCF_RESOURCE_INSTANCE", INSTANCE)
-            .env("OCF_RESOURCE_TYPE", "primary-ips")
-            .env("OCF_RESOURCE_PROVIDER", "greenarrow")
-            .env("OCF_ROOT", "/usr/lib/ocf")
-            .env("HA_LOGFACILITY", "none")
-            .env("HA_LOGFILE", LOG_FILE)
-            .set("ip_file", IP_FILE))
+    /// Agent `name` as Pacemaker 2.1 calls it for resource `instance` in a promotable clone, from a place that every user
+    /// can read.
+    pub fn promotable_of(name: &str, instance: &str) -> Result<Self> {
+        let agent = Self::plain_of(name, instance)?;
+        Ok(CLONE.iter().fold(agent, |agent, (name, value)| agent.env(&format!("OCF_RESKEY_CRM_meta_{name}"), value)))
     }
 
     /// The same as a plain resource: Pacemaker then sends a feature set and nothing of a clone.
-    pub fn plain() -> Result<Self> {
-        let mut agent = Self::promotable()?;
-        agent.variables.retain(|(name, _)| !name.contains("_CRM_meta_clone") && !name.contains("_CRM_meta_promoted"));
-        Ok(agent)
+    pub fn plain_of(name: &str, instance: &str) -> Result<Self> {
+        Ok(Self::by_hand_of(name, instance)?
+            .env("OCF_RESKEY_crm_feature_set", "3.16.1")
+            .env("OCF_RESKEY_CRM_meta_on_node", "n1")
+            .env("OCF_RESOURCE_TYPE", name)
+            .env("OCF_RESOURCE_PROVIDER", "greenarrow")
+            .env("OCF_ROOT", "/usr/lib/ocf")
+            .env("HA_LOGFACILITY", "none")
+            .env("HA_LOGFILE", LOG_FILE))
     }
 
-    /// The same as a person calls it: the instance's name, the file, and nothing of a cluster.
-    pub fn by_hand() -> Result<Self> {
-        let mut agent = Self::promotable()?;
-        agent.variables.retain(|(name, _)| ["OCF_RESOURCE_INSTANCE", "OCF_RESKEY_ip_file"].contains(&name.as_str()));
-        Ok(agent)
+    /// The same as a person calls it: the instance's name, and nothing of a cluster.
+    pub fn by_hand_of(name: &str, instance: &str) -> Result<Self> {
+        let program = Path::new(STATE).join(name);
+        if !program.exists() {
+            let built = installed::agent(name)?;
+            fs::copy(&built, &program).with_context(|| format!("cannot copy {}", built.display()))?;
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+        }
+        let agent = Self { program, variables: Vec::new(), timeout: USUAL_TIMEOUT, witness: None };
+        Ok(agent.env("OCF_RESOURCE_INSTANCE", instance))
     }
 
-    /// The same without what takes time and matters only to tests of its own: the duplicate check, the announcer.
+    /// Whom to ask what is really there when an action ends otherwise than it had to; the answer goes into the message.
     #[must_use]
-    pub fn quick(self) -> Self {
-        self.set("duplicate_check", "off").set("announce_count", "1")
+    pub fn witness(mut self, witness: Witness) -> Self {
+        self.witness = Some(witness);
+        self
     }
 
     /// Sets a parameter.
@@ -164,11 +165,10 @@ impl Agent {
     /// Runs an action that has to end with this exit status.
     pub fn exits(&self, status: i32, action: &str) -> Result<Answer> {
         let answer = self.run(action)?;
-        ensure!(
-            answer.status == status,
-            "{action} had to end with {status}: {answer:#?}\nin the kernel: {:#?}",
-            held()?
-        );
+        if answer.status != status {
+            let seen = self.witness.map_or_else(|| Ok(String::new()), |witness| witness())?;
+            bail!("{action} had to end with {status}: {answer:#?}\n{seen}");
+        }
         Ok(answer)
     }
 
@@ -230,72 +230,6 @@ impl Answer {
         ensure!(self.reason.is_empty(), "nothing is wrong, and still there is an exit reason: {self:#?}");
         Ok(self)
     }
-}
-
-/// Writes the list of addresses, one line each.
-pub fn list(lines: &[&str]) -> Result<()> {
-    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
-    fs::write(IP_FILE, text).with_context(|| format!("cannot write {IP_FILE}"))
-}
-
-/// `count` lines of addresses 10.0.0.2/8, 10.0.0.3/8 …
-pub fn many(count: u32) -> Vec<String> {
-    (0..count).map(|number| format!("{}/8", Ipv4Addr::from_bits(0x0a00_0002 + number))).collect()
-}
-
-/// Every address in the kernel but those of lo and the link-local ones that it gives to each link by itself.
-pub fn held() -> Result<Vec<Held>> {
-    let text = command(["ip", "-o", "addr", "show"]).text()?;
-    let all = text.lines().map(Held::parse).collect::<Result<Vec<_>>>()?;
-    let own = |held: &Held| held.address.to_string().starts_with("fe80:") && held.prefix == 64;
-    Ok(all.into_iter().filter(|held| held.interface != "lo" && !own(held)).collect())
-}
-
-/// What the kernel holds besides `fixed` has to be exactly `expected`, both as `ADDRESS/PREFIX INTERFACE`.
-pub fn holds(fixed: &[&str], expected: &[&str]) -> Result<()> {
-    let mut found: Vec<_> = held()?.iter().map(words).collect();
-    let mut wanted: Vec<_> = fixed.iter().chain(expected).map(|text| (*text).to_owned()).collect();
-    found.sort();
-    wanted.sort();
-    ensure!(found == wanted, "in the kernel there had to be {wanted:#?}, and there is {found:#?}");
-    Ok(())
-}
-
-fn words(held: &Held) -> String {
-    format!("{}/{} {}", held.address, held.prefix, held.interface)
-}
-
-/// The kernel's whole line about an address, with its flags.
-pub fn line_of(address: &str) -> Result<String> {
-    let text = command(["ip", "-o", "addr", "show", "to", address]).text()?;
-    match text.lines().collect::<Vec<_>>()[..] {
-        [line] => Ok(line.to_owned()),
-        _ => bail!("{address} had to be there once, and ip shows: {text:?}"),
-    }
-}
-
-/// The addresses that were deleted here since `since`, as far as the kernel has said so by now. (What it says was added
-/// proves no change: it says so again when it has finished with an IPv6 address, `addrconf_dad_completed`.)
-pub fn deleted(watch: &AddressWatch, since: Instant) -> Result<Vec<IpAddr>> {
-    // Notifications keep their order: once this one has been read, all before it have been.
-    const MARK: IpAddr = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 1));
-    let marked = Instant::now();
-    ip(&format!("addr add {MARK} dev lo\naddr del {MARK} dev lo\n"))?;
-    let read = || Ok(!watch.lost(marked, &[MARK]).is_empty());
-    wait::until("the kernel's notifications", Duration::from_secs(10), wait::QUICK, read)?;
-    let gone = watch.since(since).into_iter().filter(|event| !event.added && event.address != MARK);
-    Ok(gone.map(|event| event.address).collect())
-}
-
-/// Runs ip(8) commands, one a line, in the test's network.
-pub fn ip(batch: &str) -> Result<()> {
-    network::ip(batch)
-}
-
-/// Writes a setting below /proc/sys/net.
-pub fn setting(name: &str, value: &str) -> Result<()> {
-    let path = format!("/proc/sys/net/{name}");
-    fs::write(&path, value).with_context(|| format!("cannot write {value} to {path}"))
 }
 
 /// Everything the agent has logged so far.

@@ -12,6 +12,7 @@
 )]
 
 pub mod address_watch;
+pub mod addresses;
 pub mod agent;
 pub mod cib;
 pub mod cluster;

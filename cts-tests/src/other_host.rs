@@ -17,7 +17,7 @@ use nix::sys::socket::{
 use nix::sys::time::TimeSpec;
 
 use crate::command::command;
-use crate::{agent, network, wait};
+use crate::{addresses, network, wait};
 
 /// The name of its network (ip-netns(8)); its file is in the private /run.
 const NAME: &str = "other";
@@ -55,7 +55,7 @@ impl OtherHost {
     /// with fixed hardware addresses ([`mac`]).
     pub fn cable(&self, interface: &str) -> Result<()> {
         let (here, there) = (text(mac(interface, 1)), text(mac(interface, 2)));
-        let detection = |value: &str| agent::setting(&format!("ipv6/conf/{interface}/accept_dad"), value);
+        let detection = |value: &str| addresses::setting(&format!("ipv6/conf/{interface}/accept_dad"), value);
         network::ip(&format!(
             "link add {interface} address {here} type veth peer name {interface} address {there} netns {NAME}\n"
         ))?;

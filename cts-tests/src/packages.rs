@@ -11,6 +11,7 @@ use crate::command::command;
 /// A running cluster: what a node is made of, and what the rig itself starts.
 pub const CLUSTER: &[&str] = &[
     "corosync",
+    "daemontools",
     "iproute2",
     "iputils-ping",
     "pacemaker",
@@ -18,6 +19,7 @@ pub const CLUSTER: &[&str] = &[
     "pacemaker-resource-agents",
     "procps",
     "resource-agents",
+    "ucspi-tcp",
     "util-linux",
 ];
 

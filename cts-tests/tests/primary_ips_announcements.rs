@@ -8,7 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use cts_tests::agent::{Agent, held, in_private_network, ip, list, many};
+use cts_tests::addresses::{held, in_private_network, ip, list, many};
+use cts_tests::agent::Agent;
 use cts_tests::command::command;
 use cts_tests::other_host::{Heard, OtherHost, Word, mac, text};
 use cts_tests::{process, wait};

@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use cts_tests::agent::{Agent, INSTANCE, IP_FILE, LOG_FILE, STATE_FILE, holds, in_private_network, line_of, list};
+use cts_tests::addresses::{INSTANCE, IP_FILE, STATE_FILE, holds, in_private_network, line_of, list};
+use cts_tests::agent::{Agent, LOG_FILE};
 use cts_tests::command::{Output, Running, command};
 use cts_tests::other_host::{FIXED, OtherHost};
 use cts_tests::xml::Element;

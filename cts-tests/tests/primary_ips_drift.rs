@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use cts_tests::address_watch::AddressWatch;
-use cts_tests::agent::{Agent, STATE_FILE, deleted, holds, in_private_network, ip, list};
+use cts_tests::addresses::{STATE_FILE, deleted, holds, in_private_network, ip, list};
+use cts_tests::agent::Agent;
 use cts_tests::other_host::{FIXED, OtherHost, mac, text};
 use cts_tests::{process, wait};
 use nix::sys::signal::Signal;

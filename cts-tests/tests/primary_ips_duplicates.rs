@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cts_tests::address_watch::AddressWatch;
-use cts_tests::agent::{Agent, STATE_FILE, deleted, holds, in_private_network, ip, line_of, list, many, setting};
+use cts_tests::addresses::{STATE_FILE, deleted, holds, in_private_network, ip, line_of, list, many, setting};
+use cts_tests::agent::Agent;
 use cts_tests::other_host::{Capture, FIXED, Heard, OtherHost, Word, mac, text};
 use cts_tests::wait;
 

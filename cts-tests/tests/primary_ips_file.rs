@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use cts_tests::address_watch::AddressWatch;
-use cts_tests::agent::{Agent, IP_FILE, deleted, held, holds, in_private_network, ip, list, many};
+use cts_tests::addresses::{IP_FILE, deleted, held, holds, in_private_network, ip, list, many};
+use cts_tests::agent::Agent;
 use cts_tests::other_host::{FIXED, OtherHost};
 use nix::sys::stat::Mode;
 

@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use cts_tests::agent::{Agent, holds, in_private_network, ip, line_of, list};
+use cts_tests::addresses::{holds, in_private_network, ip, line_of, list};
+use cts_tests::agent::Agent;
 use cts_tests::command::command;
 use cts_tests::other_host::{FIXED, OtherHost};
 

@@ -5,7 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use cts_tests::agent::{Agent, IP_FILE, STATE_FILE, held, holds, in_private_network, ip, line_of, list, many, setting};
+use cts_tests::addresses::{IP_FILE, STATE_FILE, held, holds, in_private_network, ip, line_of, list, many, setting};
+use cts_tests::agent::Agent;
 use cts_tests::command::command;
 use cts_tests::other_host::{FIXED, OtherHost};
 use cts_tests::{process, wait};

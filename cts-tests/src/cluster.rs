@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::cib::Cib;
 use crate::crm_mon::Status;
+use crate::disk::Item;
 use crate::fence::Switch;
 use crate::node::{Node, Owner};
 use crate::xml::Element;
@@ -27,7 +28,8 @@ pub struct Builder {
     token: Duration,
     cib: Cib,
     restart_after: Option<Duration>,
-    files: Vec<(String, String)>,
+    items: Vec<Item>,
+    daemons: Vec<String>,
     agents: Vec<(PathBuf, String)>,
 }
 
@@ -62,8 +64,21 @@ impl Builder {
 
     /// A file that every node has on its disk.
     #[must_use]
-    pub fn file(mut self, path: &str, content: impl Into<String>) -> Self {
-        self.files.push((path.to_owned(), content.into()));
+    pub fn file(self, path: &str, content: impl Into<String>) -> Self {
+        self.items([Item::file(path, content)])
+    }
+
+    /// Files, programs and links that every node has on its disk.
+    #[must_use]
+    pub fn items(mut self, items: impl IntoIterator<Item = Item>) -> Self {
+        self.items.extend(items);
+        self
+    }
+
+    /// A daemon that every node starts at every boot, before the cluster ([`Node::at_boot`]).
+    #[must_use]
+    pub fn at_boot(mut self, argv: &[&str]) -> Self {
+        self.daemons.push(argv.join(" "));
         self
     }
 
@@ -99,8 +114,9 @@ impl Builder {
         node.write_file("/etc/corosync/authkey", authkey, 0o400, Owner::Root)?;
         node.write_file("/var/lib/pacemaker/cib/cib.xml", self.cib.to_xml()?, 0o600, Owner::Cluster)?;
         node.install(&installed::rig_program("fence_rig")?, "/usr/sbin/fence_rig", 0o755)?;
-        for (path, content) in &self.files {
-            node.write_file(path, content, 0o644, Owner::Root)?;
+        node.lay_down(&self.items)?;
+        for daemon in &self.daemons {
+            node.at_boot(&[daemon]);
         }
         for (from, to) in &self.agents {
             node.install(from, to, 0o755)?;
@@ -148,7 +164,8 @@ impl Cluster {
             token: Duration::from_secs(1),
             cib: Cib::fenced(&names),
             restart_after: Some(Duration::from_millis(500)),
-            files: Vec::new(),
+            items: Vec::new(),
+            daemons: Vec::new(),
             agents: Vec::new(),
         }
     }

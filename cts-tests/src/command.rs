@@ -1,24 +1,35 @@
 //! The only place of this crate that starts processes: argv, never a shell, captured, and ended at a deadline.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
+
+use crate::process;
 
 /// Where the programs of a node and of the host are looked for.
 pub const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// How long a command may take unless it says otherwise.
 const USUAL_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long an orphan may stay a zombie.
+const REAP: Duration = Duration::from_millis(10);
+
+/// Children that a [`Child`] waits for: whoever else took their exit status would make it wait in vain.
+static WAITED_FOR: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
 
 /// A command line that has not been started yet.
 #[derive(Clone, Debug)]
@@ -129,13 +140,9 @@ impl Command {
     pub fn run(&self) -> Result<Output> {
         let mut stdout = scratch()?;
         let mut stderr = scratch()?;
-        let mut child = self
-            .prepared()?
-            .process_group(0)
-            .stdout(stdout.try_clone()?)
-            .stderr(stderr.try_clone()?)
-            .spawn()
-            .with_context(|| format!("cannot start {self}"))?;
+        let mut prepared = self.prepared()?;
+        prepared.process_group(0).stdout(stdout.try_clone()?).stderr(stderr.try_clone()?);
+        let mut child = self.spawn(&mut prepared)?;
         let status = self.reap(&mut child)?;
         let output = Output { status, stdout: contents(&mut stdout)?, stderr: contents(&mut stderr)? };
         match output.status.code() {
@@ -156,8 +163,7 @@ impl Command {
 
     /// Runs to the end with this process's own output and group, as a program the user watches and can interrupt.
     pub fn watched(&self) -> Result<ExitStatus> {
-        let mut child = self.prepared()?.spawn().with_context(|| format!("cannot start {self}"))?;
-        Ok(child.wait()?)
+        Ok(self.spawn(&mut self.prepared()?)?.wait()?)
     }
 
     /// Starts it with its standard output on a pipe and standard error where `stderr` says; killed with its group when
@@ -165,21 +171,29 @@ impl Command {
     pub fn start(&self, stderr: impl Into<Stdio>) -> Result<Running> {
         let mut prepared = self.prepared()?;
         prepared.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
-        Ok(Running { child: prepared.spawn().with_context(|| format!("cannot start {self}"))? })
+        Ok(Running { child: self.spawn(&mut prepared)? })
     }
 
     /// Starts it with both outputs going to `output`, in this process's own group.
     pub fn start_into(&self, output: std::io::PipeWriter) -> Result<Child> {
         let mut prepared = self.prepared()?;
         prepared.stdout(output.try_clone()?).stderr(output);
-        prepared.spawn().with_context(|| format!("cannot start {self}"))
+        self.spawn(&mut prepared)
     }
 
-    /// Starts a daemon that is waited for by whoever reaps this process's children.
+    /// Starts a daemon that is waited for by whoever reaps this process's children ([`reap_orphans`]).
     pub fn daemon(&self, log: File) -> Result<Child> {
         let mut prepared = self.prepared()?;
         prepared.process_group(0).stdout(log.try_clone()?).stderr(log);
         prepared.spawn().with_context(|| format!("cannot start {self}"))
+    }
+
+    /// The lock keeps [`reap_orphans`] away until the new child is known.
+    fn spawn(&self, prepared: &mut std::process::Command) -> Result<Child> {
+        let mut known = WAITED_FOR.lock().unwrap_or_else(PoisonError::into_inner);
+        let child = prepared.spawn().with_context(|| format!("cannot start {self}"))?;
+        known.insert(child.id());
+        Ok(child)
     }
 
     fn prepared(&self) -> Result<std::process::Command> {
@@ -267,6 +281,25 @@ impl Drop for Running {
         // Nobody can be told here; a process that is gone already is the only failure there is.
         let _gone = kill_group(&mut self.child);
     }
+}
+
+/// From now on this process, as PID 1 of its namespace, takes the exit status of every child that nobody else waits for:
+/// daemons, and orphans (pid_namespaces(7)). Without it they remain zombies. A process id that comes round again is taken
+/// for the child that had it first, and stays a zombie; a namespace of these tests does not live that long.
+pub fn reap_orphans() -> Result<()> {
+    let own = std::process::id();
+    let reap = move || {
+        loop {
+            let known = WAITED_FOR.lock().unwrap_or_else(PoisonError::into_inner);
+            for pid in process::children(own).into_iter().filter(|pid| !known.contains(pid)) {
+                // One that still runs is the common case, and there is no other that matters.
+                let _still = i32::try_from(pid).map(|pid| waitpid(Pid::from_raw(pid), Some(WaitPidFlag::WNOHANG)));
+            }
+            drop(known);
+            thread::sleep(REAP);
+        }
+    };
+    thread::Builder::new().name("reaper".into()).spawn(reap).context("cannot start the reaper").map(drop)
 }
 
 /// A file in memory: unlike a pipe it needs no reader, and a grandchild that keeps it open delays nobody.

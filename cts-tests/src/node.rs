@@ -14,6 +14,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::User;
 
 use crate::command::{Command, Output, Running, command};
+use crate::disk::{self, Item};
 use crate::network::{self, BRIDGE, IPV4_PREFIX, IPV6_PREFIX};
 use crate::{installed, isolation, process, wait};
 
@@ -32,6 +33,7 @@ pub struct Node {
     share: PathBuf,
     connected: AtomicBool,
     boots: AtomicU32,
+    daemons: Mutex<Vec<String>>,
     machine: Mutex<Option<Machine>>,
 }
 
@@ -67,6 +69,7 @@ impl Node {
             share,
             connected: AtomicBool::new(true),
             boots: AtomicU32::new(0),
+            daemons: Mutex::default(),
             machine: Mutex::new(None),
         })
     }
@@ -130,11 +133,18 @@ impl Node {
         Ok(cables)
     }
 
-    /// Starts Corosync and Pacemaker, as the distribution's units would at boot.
+    /// From the next start of the cluster on, this daemon is started right before it. Its words hold no white space.
+    pub fn at_boot(&self, argv: &[&str]) {
+        self.daemons.lock().unwrap_or_else(PoisonError::into_inner).push(argv.join(" "));
+    }
+
+    /// Starts what is started at boot, Corosync and Pacemaker last, as the distribution's units would.
     pub fn start_cluster(&self) -> Result<()> {
+        let daemons = self.daemons.lock().unwrap_or_else(PoisonError::into_inner);
+        let orders = lines(&daemons, |daemon| format!("daemon {daemon}")) + "cluster\n";
         let mut machine = self.lock();
         let machine = machine.as_mut().with_context(|| format!("{} is off", self.name))?;
-        Ok(machine.unshare.stdin()?.write_all(b"cluster\n")?)
+        Ok(machine.unshare.stdin()?.write_all(orders.as_bytes())?)
     }
 
     /// Whether the node has power.
@@ -276,6 +286,11 @@ impl Node {
             Ok(fs::set_permissions(&file, fs::Permissions::from_mode(mode))?)
         };
         write().with_context(|| format!("cannot write {path} of {}", self.name))
+    }
+
+    /// Lays files, programs and links down in the node.
+    pub fn lay_down(&self, items: &[Item]) -> Result<()> {
+        disk::lay_down(&self.path("/")?, items).with_context(|| format!("on {}", self.name))
     }
 
     /// Copies a file of the host into the node.

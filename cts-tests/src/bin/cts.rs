@@ -82,7 +82,7 @@ const CHECKS: &[Check] = &[
     Check {
         name: "rig",
         about: "the test rig and its scenarios, proved with ocf:heartbeat:IPaddr2 and ocf:pacemaker:Stateful",
-        kind: Kind::Test(&["-p", "cts-tests", "--test", "node", "--test", "rig"]),
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "node", "--test", "daemontools", "--test", "rig"]),
     },
     Check {
         name: "cluster",

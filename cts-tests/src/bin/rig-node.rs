@@ -1,7 +1,8 @@
 //! PID 1 of a node: makes the node's file system out of the host's, waits for orders, starts the cluster, reaps.
 //!
 //! Usage: rig-node NAME DISK SHARE. Started by the rig in fresh mount, UTS, IPC, network and PID namespaces. Says
-//! `ready` on standard output once the file system is there; `cluster` on standard input starts Corosync and Pacemaker.
+//! `ready` on standard output once the file system is there; `daemon PROGRAM ARGUMENTS` on standard input starts a
+//! daemon, `cluster` starts Corosync and Pacemaker.
 
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, BufRead, Write};
@@ -11,11 +12,10 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use cts_tests::command::command;
+use cts_tests::command::{command, reap_orphans};
 use cts_tests::wait;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
-use nix::sys::wait::wait as wait_for_child;
 use nix::unistd::{User, chdir, pivot_root, sethostname};
 
 /// Devices a distribution expects (filesystem hierarchy standard, section 6.1.3): name, major, minor.
@@ -31,12 +31,15 @@ fn main() -> Result<()> {
     umask(Mode::from_bits_truncate(0o022));
     runtime_directories()?;
     fs::write("/etc/hostname", format!("{name}\n"))?;
+    reap_orphans()?;
     println!("ready");
     io::stdout().flush()?;
     for order in io::stdin().lock().lines() {
-        match order?.as_str() {
-            "cluster" => start_cluster()?,
-            other => bail!("unknown order `{other}`"),
+        let order = order?;
+        match order.split_whitespace().collect::<Vec<_>>().as_slice() {
+            ["cluster"] => start_cluster()?,
+            ["daemon", argv @ ..] => start_daemon(argv)?,
+            _ => bail!("unknown order `{order}`"),
         }
     }
     // Standard input ends only with the rig itself, and then this namespace ends too.
@@ -104,6 +107,12 @@ fn runtime_directories() -> Result<()> {
     Ok(())
 }
 
+/// What a distribution's own units start before the cluster.
+fn start_daemon(argv: &[&str]) -> Result<()> {
+    let log = File::options().create(true).append(true).open("/var/log/daemons.log")?;
+    command(argv).bare_environment().daemon(log).map(drop)
+}
+
 /// As their systemd units do, without systemd: Corosync, and Pacemaker once Corosync answers.
 fn start_cluster() -> Result<()> {
     command(["/usr/sbin/corosync"]).bare_environment().text()?;
@@ -117,13 +126,5 @@ fn start_cluster() -> Result<()> {
         .env("PCMK_logfile", "/var/log/pacemaker/pacemaker.log")
         .env("PCMK_ipc_type", "shared-mem")
         .daemon(log)?;
-    thread::spawn(|| {
-        loop {
-            // No child to wait for is the one error there is; orphans may come later (pid_namespaces(7)).
-            if wait_for_child().is_err() {
-                thread::sleep(Duration::from_millis(100));
-            }
-        }
-    });
     Ok(())
 }

@@ -29,6 +29,7 @@ pub mod node;
 pub mod observer;
 pub mod other_host;
 pub mod packages;
+pub mod port_watch;
 pub mod process;
 pub mod scenarios;
 pub mod subject;

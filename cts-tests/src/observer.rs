@@ -127,8 +127,8 @@ impl Drop for Observer {
     }
 }
 
-/// `times` ascend.
-fn longest_silence(times: &[Duration], from: Duration, to: Duration) -> Duration {
+/// The longest time between two of `times`, which ascend, that touches the window; until `to` after the last of them.
+pub(crate) fn longest_silence(times: &[Duration], from: Duration, to: Duration) -> Duration {
     let first = times.partition_point(|time| *time <= from);
     let end = times.partition_point(|time| *time <= to);
     let mut previous = if first == 0 { from } else { times[first - 1] };

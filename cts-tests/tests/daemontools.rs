@@ -3,6 +3,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::{Ipv4Addr, TcpStream};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,7 @@ use cts_tests::greenarrow::{
     ACTIVE, HTTP, Init, MTA, SMTP, Status, Tree, greenarrow_status, hvmail_init, standard_tree,
 };
 use cts_tests::isolation::{Isolation, enter};
+use cts_tests::port_watch::PortWatch;
 use cts_tests::supervision::{AMPLE, Supervision};
 use cts_tests::{process, wait};
 use nix::sys::signal::Signal;
@@ -44,6 +46,10 @@ fn until(what: &str, condition: impl FnMut() -> Result<bool>) -> Result<Duration
     wait::until(what, AMPLE, wait::QUICK, condition)
 }
 
+fn reaped(pid: u32) -> Result<()> {
+    until("an orphan to be reaped", || Ok(!Path::new(&format!("/proc/{pid}")).exists())).map(drop)
+}
+
 fn is_down(services: &Supervision, name: &str) -> Result<bool> {
     Ok(services.svstat(name)?.words.starts_with("down "))
 }
@@ -64,8 +70,8 @@ fn a_steady_service_ends_at_term_and_svstat_agrees_with_proc() -> Result<()> {
         services.wait_names(&[])?;
         assert!(services.svok("a")?, "supervise ended with its service");
         services.svc("-u", &["a"])?;
+        until("the second start", || Ok(services.starts("a")? == 2))?;
         services.wait_names(&["a"])?;
-        assert_eq!(services.starts("a")?, 2);
 
         services.kill_everything()?;
         services.nothing_is_left()?;
@@ -184,8 +190,7 @@ fn services_outlive_svscan_and_supervise() -> Result<()> {
         let second = started(services, "a")?;
         assert!(second != pid && services.running()?.len() == 2, "{:?}", services.running()?);
         process::signal(pid, Signal::SIGTERM)?;
-        until("the orphan to be reaped", || Ok(!std::path::Path::new(&format!("/proc/{pid}")).exists()))?;
-        Ok(())
+        reaped(pid)
     })
 }
 
@@ -264,7 +269,23 @@ fn a_node_starts_svscan_at_boot_and_its_services_end_with_its_power() -> Result<
         let services = Supervision::of(node, tree.places.clone());
         services.wait_names(&tree.starting())?;
         until("svstat to know the service", || Ok(services.svstat(ACTIVE[0])?.pid.is_some()))?;
+
+        let watch = PortWatch::start((node.address(), SMTP).into(), Duration::from_millis(20))?;
+        let greeted = |since| {
+            let answer = || Ok(watch.answered_since(since).map(|(_, banner)| banner));
+            wait::until_some("the node's SMTP server to answer", AMPLE, wait::QUICK, answer)
+        };
+        assert_eq!(greeted(Instant::now())?.0, "220 n1 ESMTP");
+        let cut = Instant::now();
+        node.power_cut()?;
+        assert!(services.names().is_err(), "a node without power has services");
+        let off = Instant::now();
+        until("the watch to notice", || Ok(watch.refused_since(off)))?;
         node.reboot()?;
+        greeted(off)?;
+        let outage = watch.outage(cut, Instant::now());
+        assert!(outage > off.elapsed() / 2 && outage < cut.elapsed() + Duration::from_millis(500), "{outage:?}");
+
         services.wait_names(&tree.starting())?;
         until("every service to have been started twice", || {
             Ok(tree.starting().iter().all(|name| services.starts(name).is_ok_and(|starts| starts == 2)))
@@ -273,7 +294,7 @@ fn a_node_starts_svscan_at_boot_and_its_services_end_with_its_power() -> Result<
         services.kill_supervise("hvmail-httpd")?;
         let orphan = services.running()?.into_iter().find(|(name, _)| name == "hvmail-httpd").context("it ended")?.1;
         process::signal(orphan, Signal::SIGKILL)?;
-        until("the orphan to be reaped", || Ok(!std::path::Path::new(&format!("/proc/{orphan}")).exists()))?;
+        reaped(orphan)?;
         services.kill_everything()?;
         services.nothing_is_left()
     })

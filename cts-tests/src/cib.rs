@@ -165,6 +165,14 @@ impl Resource {
         }
     }
 
+    /// The id of its primitive, by which instances are asked about; a group's own id.
+    pub fn primitive(&self) -> &str {
+        match self {
+            Self::Plain(primitive) | Self::Promotable(primitive) => &primitive.id,
+            Self::Group(id, _) => id,
+        }
+    }
+
     /// Whether it has roles.
     pub fn is_promotable(&self) -> bool {
         matches!(self, Self::Promotable(_))
@@ -227,17 +235,23 @@ impl Cib {
         self
     }
 
-    /// `resource` goes where `with` is (in `role`, if it has roles), and after it has become so.
+    /// `resource` goes where `with` is and after it has become so. Of a promotable clone it is the promoted instance that
+    /// is meant, on either side.
     #[must_use]
-    pub fn follows(mut self, resource: &str, with: &Resource) -> Self {
-        let (with, promotable) = (with.id(), with.is_promotable());
-        let (role, action) = if promotable { (" with-rsc-role=\"Promoted\"", "promote") } else { ("", "start") };
+    pub fn follows(mut self, resource: &Resource, with: &Resource) -> Self {
+        let role = |one: &Resource, name: &str| {
+            if one.is_promotable() { format!(" {name}=\"Promoted\"") } else { String::new() }
+        };
+        let action = |one: &Resource| if one.is_promotable() { "promote" } else { "start" };
+        let roles = role(resource, "rsc-role") + &role(with, "with-rsc-role");
+        let (first, then) = (action(with), action(resource));
+        let (resource, with) = (resource.id(), with.id());
         self.constraints.push(format!(
-            "<rsc_colocation id=\"{resource}-with-{with}\" rsc=\"{resource}\" with-rsc=\"{with}\"{role} score=\"INFINITY\"/>"
+            "<rsc_colocation id=\"{resource}-with-{with}\" rsc=\"{resource}\" with-rsc=\"{with}\"{roles} score=\"INFINITY\"/>"
         ));
         self.constraints.push(format!(
-            "<rsc_order id=\"{resource}-after-{with}\" first=\"{with}\" first-action=\"{action}\" then=\"{resource}\" \
-             then-action=\"start\"/>"
+            "<rsc_order id=\"{resource}-after-{with}\" first=\"{with}\" first-action=\"{first}\" then=\"{resource}\" \
+             then-action=\"{then}\"/>"
         ));
         self
     }
@@ -304,15 +318,35 @@ mod tests {
         let stateful =
             Primitive::ocf("s", "pacemaker", "Stateful").operation("monitor", "5s", "10s", Some(Role::Promoted));
         let clone = Resource::Promotable(stateful);
-        let address = Primitive::ocf("ip", "heartbeat", "IPaddr2").parameter("ip", "a\"<&");
+        let address = Resource::Plain(Primitive::ocf("ip", "heartbeat", "IPaddr2").parameter("ip", "a\"<&"));
         let cib = Cib::fenced(&["n1".into(), "n2".into()])
             .resource(clone.clone())
-            .resource(Resource::Plain(address))
-            .follows("ip", &clone);
+            .resource(address.clone())
+            .follows(&address, &clone);
         let root = Element::parse(&cib.to_xml().unwrap()).unwrap();
         assert_eq!(root.all("primitive").len(), 4);
         assert_eq!(root.first("clone").unwrap().get("id"), "s-clone");
         assert_eq!(root.first("rsc_colocation").unwrap().get("with-rsc-role"), "Promoted");
+        assert_eq!(root.first("rsc_colocation").unwrap().get("rsc-role"), "");
         assert!(root.all("nvpair").iter().any(|pair| pair.get("value") == "a\"<&"));
+    }
+
+    #[test]
+    fn a_promotable_clone_that_follows_another() {
+        let [addresses, services] =
+            ["ips", "services"].map(|id| Resource::Promotable(Primitive::ocf(id, "greenarrow", id)));
+        let root = Element::parse(&Cib::default().follows(&services, &addresses).to_xml().unwrap()).unwrap();
+        let constraint = |tag: &str, names: &[&str]| {
+            let element = root.first(tag).unwrap();
+            names.iter().map(|name| element.get(name).to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            constraint("rsc_colocation", &["rsc", "rsc-role", "with-rsc", "with-rsc-role", "score"]),
+            ["services-clone", "Promoted", "ips-clone", "Promoted", "INFINITY"]
+        );
+        assert_eq!(
+            constraint("rsc_order", &["first", "first-action", "then", "then-action"]),
+            ["ips-clone", "promote", "services-clone", "promote"]
+        );
     }
 }

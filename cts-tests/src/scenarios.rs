@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 use crate::address_watch::AddressWatch;
-use crate::cib::Role;
-use crate::cluster::{Cluster, SETTLE};
+use crate::cib::{Resource, Role};
+use crate::cluster::{Builder, Cluster, SETTLE};
 use crate::crm_mon::Status;
 use crate::node::Node;
 use crate::observer::{Observer, Outage};
@@ -51,11 +51,13 @@ pub const ALL: &[(&str, Scenario)] = &[
 impl Rig {
     /// Starts two nodes with the subject configured, and observes them from the first moment.
     pub fn start(subject: Subject, interval: Duration) -> Result<Self> {
+        Self::start_from(Cluster::builder(2), subject, interval)
+    }
+
+    /// The same with nodes that are not the usual ones.
+    pub fn start_from(builder: Builder, subject: Subject, interval: Duration) -> Result<Self> {
         let observer = Observer::start(&subject.addresses, interval)?;
-        let mut builder = Cluster::builder(2).configure(|cib| subject.configure(cib));
-        for (path, content) in &subject.files {
-            builder = builder.file(path, content);
-        }
+        let mut builder = builder.configure(|cib| subject.configure(cib)).items(subject.items.iter().cloned());
         for agent in subject.agents {
             builder = builder.agent(agent)?;
         }
@@ -97,7 +99,8 @@ impl Rig {
     }
 
     /// Waits for the healthy state: all nodes online, the cluster idle, nothing failed, one holder, Pacemaker's view
-    /// of the roles the same as the kernel's, and every address answering from outside. Returns the holder.
+    /// of the roles the same as the kernel's, every address answering from outside, and the subject's own check satisfied.
+    /// Returns the holder.
     pub fn healthy(&self) -> Result<&Arc<Node>> {
         let holder = self.settled()?;
         let status = self.cluster.status().context("no node answers about the cluster")?;
@@ -115,22 +118,40 @@ impl Rig {
             holder = self.holder()?;
             let (Some(node), Some(status)) = (holder, self.cluster.status()) else { return Ok(false) };
             seen = format!("{:?}", status.instances);
-            Ok(self.roles_are_right(&status, node))
+            Ok(self.subject.resources().all(|resource| self.has_its_roles(resource, &status, node)))
         });
         settled.with_context(|| format!("instances: {seen}"))?;
         self.answering()?;
-        holder.context("no node holds the addresses")
+        let holder = holder.context("no node holds the addresses")?;
+        self.checked(holder)?;
+        Ok(holder)
     }
 
-    fn roles_are_right(&self, status: &Status, holder: &Node) -> bool {
-        let id = self.subject.primitive();
+    fn has_its_roles(&self, resource: &Resource, status: &Status, holder: &Node) -> bool {
+        let id = resource.primitive();
         let nodes = self.cluster.nodes.len();
-        if self.subject.main.is_promotable() {
+        if resource.is_promotable() {
             status.in_role(id, Role::Promoted) == [&holder.name]
                 && status.in_role(id, Role::Unpromoted).len() == nodes - 1
         } else {
             status.started(id) == [&holder.name]
         }
+    }
+
+    /// Waits until the subject's own check is satisfied too.
+    fn checked(&self, holder: &Node) -> Result<()> {
+        let Some(check) = self.subject.check else { return Ok(()) };
+        let mut amiss = String::new();
+        let satisfied = wait::until("the subject's own check to be satisfied", SETTLE, wait::TOOL, || {
+            amiss = check(&self.cluster, holder).err().map(|error| format!("{error:#}")).unwrap_or_default();
+            Ok(amiss.is_empty())
+        });
+        satisfied.map(drop).with_context(|| amiss)
+    }
+
+    /// Forgets the failures of everything the subject consists of.
+    fn cleanup(&self) -> Result<()> {
+        self.subject.resources().try_for_each(|resource| self.cluster.cleanup(&resource.id()))
     }
 
     /// Waits for an answer of every address that was sent after this call.
@@ -197,7 +218,7 @@ impl Rig {
         self.settled()?;
         ensure!(self.cluster.switch.since(began).len() == 1, "{:?}", self.cluster.switch.since(began));
         // The lost node's interrupted actions may have been recorded as failures.
-        self.cluster.cleanup(&self.subject.main.id())?;
+        self.cleanup()?;
         self.healthy()?;
         Ok(outage)
     }
@@ -249,7 +270,7 @@ fn standby(rig: &Rig) -> Result<Outage> {
 
 /// `crm_resource --cleanup`.
 fn cleanup(rig: &Rig) -> Result<Outage> {
-    rig.undisturbed(|_| rig.cluster.cleanup(&rig.subject.main.id()))
+    rig.undisturbed(|_| rig.cleanup())
 }
 
 /// `crm_resource --refresh`: every history forgotten, every node probed, nothing restarted. Of the carrier only, because
@@ -282,9 +303,11 @@ fn attrd_killed(rig: &Rig) -> Result<Outage> {
     }
     let (holder, began) = (rig.healthy()?, Instant::now());
     restart_attrd(rig, holder)?;
-    let score = format!("master-{}", rig.subject.primitive());
-    rig.cluster.wait_status("every node to have a promotion score", |status| {
-        status.nodes.iter().all(|node| status.attribute(&node.name, &score).is_some())
+    let promotable = rig.subject.resources().filter(|resource| resource.is_promotable());
+    let scores: Vec<_> = promotable.map(|resource| format!("master-{}", resource.primitive())).collect();
+    rig.cluster.wait_status("every node to have its promotion scores", |status| {
+        let has = |node: &str| scores.iter().all(|score| status.attribute(node, score).is_some());
+        status.nodes.iter().all(|node| has(&node.name))
     })?;
     rig.healthy()?;
     rig.unfenced(began)?;
@@ -326,7 +349,7 @@ fn agent_killed(rig: &Rig) -> Result<Outage> {
     let failed = status.failures.iter().any(|failure| failure.operation.starts_with(&key));
     ensure!(failed, "Pacemaker did not notice the killed `{key}`: {:#?}", status.failures);
     let outage = rig.observer.outage(began, Instant::now());
-    rig.cluster.cleanup(rig.subject.carrier)?;
+    rig.cleanup()?;
     rig.healthy()?;
     rig.unfenced(began)?;
     Ok(outage)

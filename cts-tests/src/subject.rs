@@ -2,11 +2,22 @@
 
 use std::net::IpAddr;
 
+use anyhow::{Result, ensure};
+
 use crate::cib::{Cib, Primitive, Resource, Role};
+use crate::cluster::Cluster;
+use crate::daemontools::Places;
+use crate::disk::Item;
+use crate::greenarrow::{ACTIVE, standard_tree};
 use crate::network::{self, IPV4_PREFIX, with_prefix};
+use crate::node::Node;
+use crate::supervision::Supervision;
 
 /// The file the addresses of a GreenArrow pair are kept in.
 pub const IP_FILE: &str = "/etc/hvmail_primary_ips";
+
+/// What has to be so, besides the addresses, while a node holds them; an error says what is not so, or not so yet.
+pub type Check = fn(&Cluster, &Node) -> Result<()>;
 
 /// A resource under test.
 #[derive(Clone, Debug)]
@@ -16,7 +27,7 @@ pub struct Subject {
     /// What is moved.
     pub main: Resource,
     /// What follows it.
-    follower: Option<Primitive>,
+    pub follower: Option<Resource>,
     /// The primitive that carries the addresses, and whose agent is killed.
     pub carrier: &'static str,
     /// The path of that agent.
@@ -26,9 +37,11 @@ pub struct Subject {
     /// The addresses.
     pub addresses: Vec<IpAddr>,
     /// Files on every node.
-    pub files: Vec<(String, String)>,
+    pub items: Vec<Item>,
     /// Agents of this workspace on every node.
     pub agents: &'static [&'static str],
+    /// Part of every healthy state.
+    pub check: Option<Check>,
 }
 
 impl Subject {
@@ -43,8 +56,9 @@ impl Subject {
             agent: "/usr/lib/ocf/resource.d/heartbeat/IPaddr2",
             activation: "start",
             addresses,
-            files: Vec::new(),
+            items: Vec::new(),
             agents: &[],
+            check: None,
         }
     }
 
@@ -54,7 +68,7 @@ impl Subject {
         Self {
             name: "ocf:pacemaker:Stateful with ocf:heartbeat:IPaddr2",
             main: Resource::Promotable(stateful),
-            follower: Some(ipaddr2().0),
+            follower: Some(Resource::Plain(ipaddr2().0)),
             ..Self::ipaddr2()
         }
     }
@@ -79,13 +93,36 @@ impl Subject {
         }
     }
 
+    /// `ocf:greenarrow:services` behind `ocf:greenarrow:primary-ips`, both promotable clones or both plain resources, with
+    /// the emulated services on every node. No svscan runs until the agent starts it.
+    pub fn services_behind_primary_ips(promotable: bool, ipv4: u16, ipv6: u16) -> Self {
+        let services = Primitive::ocf("services", "greenarrow", "services").parameter("svscan", "start");
+        let mut subject = if promotable {
+            Self { follower: Some(Resource::Promotable(roles(services))), ..Self::primary_ips_promotable(ipv4, ipv6) }
+        } else {
+            let services = services.operation("monitor", "5s", "20s", None);
+            Self { follower: Some(Resource::Plain(services)), ..Self::primary_ips_plain(ipv4, ipv6) }
+        };
+        subject.items.extend(standard_tree(Places::greenarrow()).items());
+        Self {
+            name: if promotable {
+                "ocf:greenarrow:services behind ocf:greenarrow:primary-ips, as promotable clones"
+            } else {
+                "ocf:greenarrow:services behind ocf:greenarrow:primary-ips, as plain resources"
+            },
+            agents: &["primary-ips", "services"],
+            check: Some(services_run_only_on),
+            ..subject
+        }
+    }
+
     fn primary_ips(main: Resource, ipv4: u16, ipv6: u16) -> Self {
         let addresses = [network::service_ipv4(ipv4), network::service_ipv6(ipv6)].concat();
         Self {
             main,
             carrier: "ips",
             agent: "/usr/lib/ocf/resource.d/greenarrow/primary-ips",
-            files: vec![(IP_FILE.to_owned(), ip_file(&addresses))],
+            items: vec![Item::file(IP_FILE, ip_file(&addresses))],
             addresses,
             agents: &["primary-ips"],
             ..Self::ipaddr2()
@@ -94,20 +131,33 @@ impl Subject {
 
     /// The id of the primitive that is moved (of the clone's inner one, for a clone).
     pub fn primitive(&self) -> &str {
-        match &self.main {
-            Resource::Plain(primitive) | Resource::Promotable(primitive) => primitive.id(),
-            Resource::Group(id, _) => id,
-        }
+        self.main.primitive()
+    }
+
+    /// What is moved, and what follows it.
+    pub fn resources(&self) -> impl Iterator<Item = &Resource> {
+        [&self.main].into_iter().chain(&self.follower)
     }
 
     /// Adds the resources and their constraints to a configuration.
     pub fn configure(&self, cib: Cib) -> Cib {
         let cib = cib.resource(self.main.clone());
         match &self.follower {
-            Some(follower) => cib.resource(Resource::Plain(follower.clone())).follows(follower.id(), &self.main),
+            Some(follower) => cib.resource(follower.clone()).follows(follower, &self.main),
             None => cib,
         }
     }
+}
+
+/// The services that the agent answers for run on the holder, and none of them anywhere else.
+fn services_run_only_on(cluster: &Cluster, holder: &Node) -> Result<()> {
+    for node in cluster.nodes.iter().filter(|node| node.is_on()) {
+        let mut running = Supervision::of(node, Places::greenarrow()).names()?;
+        running.retain(|name| ACTIVE.contains(&name.as_str()));
+        let expected = if node.name == holder.name { ACTIVE } else { &[] };
+        ensure!(running == expected, "on {} there had to run {expected:?}, and there run {running:?}", node.name);
+    }
+    Ok(())
 }
 
 /// The content of an IP file with these addresses.

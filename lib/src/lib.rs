@@ -30,6 +30,6 @@ pub use log::Log;
 pub use metadata::About;
 pub use notify::{Instance, Notification, Operation, When};
 pub use outcome::{Done, Failure, Finding, Found, Kind, State};
-pub use parameter::{Content, Parameter, Values};
+pub use parameter::{Content, Parameter, Values, parse_time};
 pub use process::{Output, Program};
 pub use state::{Holder, Lock, Store, uptime};

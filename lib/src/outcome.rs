@@ -19,6 +19,18 @@ pub enum State {
     DegradedPromoted,
 }
 
+impl State {
+    /// What an instance is that does its work: in a promotable clone promoted, as a plain resource running.
+    pub fn serving(promotable: bool) -> Self {
+        if promotable { Self::RunningPromoted } else { Self::Running }
+    }
+
+    /// The same, degraded.
+    pub fn serving_degraded(promotable: bool) -> Self {
+        if promotable { Self::DegradedPromoted } else { Self::Degraded }
+    }
+}
+
 /// A monitor's answer: the state, and the sentence that explains it where there is something to explain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {

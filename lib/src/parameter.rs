@@ -264,8 +264,8 @@ pub(crate) fn parse_boolean(text: &str) -> Option<bool> {
     }
 }
 
-/// Milliseconds; the units are those of Pacemaker's `crm_get_msec`.
-fn parse_time(text: &str) -> Option<u64> {
+/// Milliseconds of a time as Pacemaker writes it; the units are those of its `crm_get_msec`.
+pub fn parse_time(text: &str) -> Option<u64> {
     let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let number: u64 = text[..digits].parse().ok()?;
     let factor = match text[digits..].trim() {

@@ -82,7 +82,7 @@ fn judge_stopped(facts: &Facts) -> Judgement {
     }
     // Added by hand, or by the vendor's script before the cluster knew: the whole set in its place is the resource.
     if facts.drift.is_none() && facts.fault.is_none() && facts.up == facts.expected {
-        return Judgement { verdict: Verdict::Found(active(facts), None), deed: Deed::Adopt };
+        return Judgement { verdict: Verdict::Found(State::serving(facts.promotable), None), deed: Deed::Adopt };
     }
     let wrong = facts.drift.as_deref().or(facts.fault.as_deref()).unwrap_or_default();
     nothing_but(failed(
@@ -110,7 +110,10 @@ fn judge_unpromoted(facts: &Facts) -> Judgement {
 fn judge_active(facts: &Facts) -> Judgement {
     if let Some(drift) = &facts.drift {
         if facts.repair_drift {
-            return Judgement { verdict: Verdict::Found(degraded(facts), Some(drift.clone())), deed: Deed::Repair };
+            return Judgement {
+                verdict: Verdict::Found(State::serving_degraded(facts.promotable), Some(drift.clone())),
+                deed: Deed::Repair,
+            };
         }
         return nothing_but(if facts.up == 0 && !facts.promotable {
             Verdict::Found(State::NotRunning, Some(drift.clone()))
@@ -126,7 +129,7 @@ fn judge_active(facts: &Facts) -> Judgement {
     let unapplied = facts.change.as_ref().filter(|_| !facts.apply_changes);
     let unapplied = unapplied.map(|change| format!("{change}; a reload takes it up (apply_changes=reload)"));
     let wrong = [facts.fault.as_ref(), unapplied.as_ref(), carrier, facts.duplicates.as_ref()];
-    let verdict = degraded_by(&wrong, active(facts), degraded(facts));
+    let verdict = degraded_by(&wrong, State::serving(facts.promotable), State::serving_degraded(facts.promotable));
     Judgement { verdict, deed: if apply { Deed::Apply } else { Deed::None } }
 }
 
@@ -137,14 +140,6 @@ fn nothing_but(verdict: Verdict) -> Judgement {
 fn degraded_by(wrong: &[Option<&String>], sound: State, degraded: State) -> Verdict {
     let reasons: Vec<&str> = wrong.iter().copied().flatten().map(String::as_str).collect();
     if reasons.is_empty() { Verdict::Found(sound, None) } else { Verdict::Found(degraded, Some(reasons.join("; "))) }
-}
-
-fn active(facts: &Facts) -> State {
-    if facts.promotable { State::RunningPromoted } else { State::Running }
-}
-
-fn degraded(facts: &Facts) -> State {
-    if facts.promotable { State::DegradedPromoted } else { State::Degraded }
 }
 
 /// A plain resource has no failed role: it just fails.

@@ -255,7 +255,7 @@ fn apply(run: &Run, settings: &Settings, survey: &mut Survey, verdict: Verdict) 
         Err(NotRaised::Taken(reason)) => reason,
         Err(NotRaised::Failed(failure)) => failure.to_string(),
     };
-    let degraded = if run.environment.promotable() { State::DegradedPromoted } else { State::Degraded };
+    let degraded = State::serving_degraded(run.environment.promotable());
     Ok(Verdict::Found(degraded, Some(format!("{change}; this cannot be followed: {hindered}"))))
 }
 

@@ -1,0 +1,28 @@
+//! From unpromoted to promoted: the services come up in their order and settle.
+
+use ocf::{Done, Lapse, Run};
+
+use crate::parameters::Settings;
+use crate::raise::raise;
+use crate::record::Record;
+
+pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
+    if !run.environment.promotable() {
+        run.log.debug("a plain resource has no roles; start has made it active");
+        return Ok(());
+    }
+    let done = activate(run, settings);
+    if done.is_err() {
+        Lapse::Promotion.note(run);
+        run.cluster().promotion_score(None);
+    }
+    done
+}
+
+/// What promote does, and start of a plain resource.
+pub(crate) fn activate(run: &Run, settings: &Settings) -> Done {
+    let before = Record::read(&run.store)?;
+    let count = raise(run, settings, before.as_ref())?;
+    run.log.info(&format!("{count} services of {} are up", settings.service_dir.display()));
+    Ok(())
+}

@@ -217,13 +217,16 @@ fn settle(run: &Run, settings: &Settings, units: &[Unit]) -> Vec<(Unit, String)>
 impl Watched {
     fn see(&mut self, look: &Look, settle_time: Duration) {
         let life = life_of(look);
+        // supervise sleeps for a second after each start and sees only then that its service has ended (supervise.c:
+        // `deepsleep(1)`).
+        let runs = life.is_some_and(|life| Process::find(life.pid).is_some());
         if life != self.life {
             self.restarts += u32::from(self.life.is_some());
             // One that was up before this began has settled already, if the clock on the wall is to be believed.
-            self.settled = self.restarts == 0 && life.is_some_and(|life| life.since.elapsed() >= settle_time);
+            self.settled = self.restarts == 0 && runs && life.is_some_and(|life| life.since.elapsed() >= settle_time);
             (self.life, self.since) = (life, Instant::now());
         }
-        self.settled |= life.is_some() && self.since.elapsed() >= settle_time;
+        self.settled |= runs && self.since.elapsed() >= settle_time;
     }
 
     fn words(&self, took: Duration) -> String {

@@ -23,6 +23,8 @@ pub(crate) enum Condition {
     WantedDown,
     /// Runs, as this process, and no supervise looks after it.
     Unsupervised(i32),
+    /// Runs, as this process, and its supervise, which may live, cannot be asked: why.
+    Obscured(i32, String),
     /// Does not run; supervise is to start it.
     Down,
     /// Does not run and is not to be started, as after `svc -d`.
@@ -42,8 +44,8 @@ pub(crate) enum Condition {
 impl Condition {
     /// Whether a process of it runs.
     pub(crate) fn runs(&self) -> bool {
-        use Condition::{Doubled, Flapping, Paused, Restarted, Unsupervised, Up, WantedDown};
-        matches!(self, Up | Restarted | Flapping(_) | Paused | WantedDown | Unsupervised(_) | Doubled(_))
+        use Condition::{Doubled, Flapping, Obscured, Paused, Restarted, Unsupervised, Up, WantedDown};
+        matches!(self, Up | Restarted | Flapping(_) | Paused | WantedDown | Unsupervised(_) | Obscured(..) | Doubled(_))
     }
 
     /// Whether it does not do its work, or not for long.
@@ -65,6 +67,9 @@ impl Condition {
             Self::WantedDown => format!("{name} runs, but would not be started again; svc -u wants it up"),
             Self::Unsupervised(pid) => {
                 format!("{name} runs as process {pid}, but its supervise is dead and would not start it again")
+            }
+            Self::Obscured(pid, why) => {
+                format!("{name} runs as process {pid}, and its supervise cannot be asked: {why}")
             }
             Self::Down => format!("{name} is down, although its supervise is to keep it up"),
             Self::TakenDown => format!("{name} was taken down; svc -u brings it up"),

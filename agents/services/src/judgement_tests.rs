@@ -67,6 +67,12 @@ fn the_condition_of_one_service_among_others_decides_as_the_table_says() {
         (C::Paused, degraded, broken_off, "is paused; svc -c"),
         (C::WantedDown, degraded, degraded, "would not be started again"),
         (C::Unsupervised(7), degraded, degraded, "process 7, but its supervise is dead"),
+        (
+            C::Obscured(7, "/service/a is gone".into()),
+            degraded,
+            degraded,
+            "process 7, and its supervise cannot be asked",
+        ),
         (C::Doubled(7), degraded, degraded, "runs twice"),
         (C::Down, degraded, broken_off, "is down, although"),
         (C::TakenDown, degraded, broken_off, "svc -u brings it up"),

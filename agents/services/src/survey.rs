@@ -94,13 +94,14 @@ impl Survey {
         gone.map(|(name, seen)| {
             let log = name.ends_with("/log");
             let pid = seen.life.map(|life| life.pid).filter(|pid| Process::find(*pid).is_some());
+            let why = || "it is gone from the scan directory".to_owned();
             UnitFacts {
                 name: name.clone(),
                 log,
                 normally_down: false,
                 critical: !log && settings.critical.matches(name),
                 unguarded: false,
-                condition: pid.map_or(Condition::Gone, Condition::Unsupervised),
+                condition: pid.map_or(Condition::Gone, |pid| Condition::Obscured(pid, why())),
             }
         })
     }
@@ -135,10 +136,17 @@ fn condition(
 ) -> Result<Condition> {
     let last = before.and_then(|seen| seen.life);
     let left = || last.filter(|life| Some(life.pid) != look.pid() && Target::still_runs(look, before, *life));
+    // What is seen in another directory, or of another supervise there, says nothing of a process of the former one.
+    if look.pid().is_none()
+        && let (Some(life), Some(why)) = (left(), moved(look, before))
+    {
+        return Ok(Condition::Obscured(life.pid, why));
+    }
     let Some(status) = look.status.filter(|_| look.supervised) else {
         let abandoned = look.abandoned().filter(|life| Target::still_runs(look, before, *life)).or_else(left);
         return Ok(match (abandoned, &look.fault) {
-            (Some(life), _) => Condition::Unsupervised(life.pid),
+            (Some(life), Some(fault)) => Condition::Obscured(life.pid, fault.words().to_owned()),
+            (Some(life), None) => Condition::Unsupervised(life.pid),
             (None, Some(fault)) => Condition::Fault(fault.clone()),
             (None, None) => Condition::Dead,
         });
@@ -163,6 +171,15 @@ fn condition(
         }
         Some(_) if restarted_now => Condition::Restarted,
         _ => Condition::Up,
+    })
+}
+
+/// Whether the name leads elsewhere than when the service was brought up, in words.
+fn moved(look: &Look, before: Option<&Seen>) -> Option<String> {
+    let (was, is) = (before?.directory?, identity(&look.unit.directory)?);
+    (was != is).then(|| {
+        let shown = look.unit.directory.display();
+        format!("{shown} leads to another directory than the one it was brought up from: is its file system mounted?")
     })
 }
 

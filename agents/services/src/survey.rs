@@ -1,5 +1,6 @@
 //! One look at everything, made into the facts that are judged.
 
+use std::cell::OnceCell;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -9,10 +10,10 @@ use crate::greenarrow;
 use crate::judgement::{Condition, Facts, UnitFacts};
 use crate::parameters::Settings;
 use crate::ports;
-use crate::processes::{Process, Processes, identity};
+use crate::processes::{Home, Process, Processes, identity};
 use crate::raise::{is_critical, normally_down};
 use crate::record::{Record, Role, Seen};
-use crate::scan::{DownFile, Look, Scan, Unit};
+use crate::scan::{DownFile, Look, Scan};
 use crate::supervise::Want;
 use crate::svscan::{self, StartSvscan};
 use crate::target::Target;
@@ -48,11 +49,12 @@ impl Survey {
             .collect();
         let active = record.as_mut().filter(|record| record.role == Role::Active);
         let mut changed = active.is_some_and(|record| record.update(&scan.looks, now));
+        let raised = record.as_ref().filter(|record| record.role == Role::Active).map(|record| record.raised);
+        let moment = Moment { settings, raised, now, processes: OnceCell::new() };
         let mut conditions = Vec::with_capacity(scan.looks.len());
         for (look, before) in scan.looks.iter().zip(&before) {
             let after = record.as_ref().and_then(|record| record.units.get(&look.unit.name));
-            let raised = record.as_ref().map(|record| record.raised);
-            conditions.push(condition(settings, look, before.as_ref(), after, raised, now)?);
+            conditions.push(condition(&moment, look, before.as_ref(), after)?);
         }
         let (no_svscan, found_another) = look_for_svscan(settings, record.as_mut())?;
         changed |= found_another;
@@ -126,14 +128,7 @@ fn facts_of(settings: &Settings, look: &Look, condition: &Condition) -> UnitFact
     }
 }
 
-fn condition(
-    settings: &Settings,
-    look: &Look,
-    before: Option<&Seen>,
-    after: Option<&Seen>,
-    raised: Option<Duration>,
-    now: Duration,
-) -> Result<Condition> {
+fn condition(moment: &Moment, look: &Look, before: Option<&Seen>, after: Option<&Seen>) -> Result<Condition> {
     let last = before.and_then(|seen| seen.life);
     let left = || last.filter(|life| Some(life.pid) != look.pid() && Target::still_runs(look, before, *life));
     // What is seen in another directory, or of another supervise there, says nothing of a process of the former one.
@@ -157,7 +152,7 @@ fn condition(
         }
         return Ok(match status.want {
             Want::Up => Condition::Down,
-            _ if left().is_some() || supervise_is_newer(&look.unit, raised)? => Condition::SuperviseRestarted,
+            _ if left().is_some() || moment.supervise_is_newer(look)? => Condition::SuperviseRestarted,
             _ => Condition::TakenDown,
         });
     };
@@ -166,8 +161,8 @@ fn condition(
         _ if status.paused => Condition::Paused,
         _ if status.want != Want::Up => Condition::WantedDown,
         Some(_) if restarted_now && left().is_some() => Condition::Doubled(left().map_or(0, |life| life.pid)),
-        Some(seen) if restarted_now && seen.flaps(now, settings.flap_window) => {
-            Condition::Flapping(settings.flap_window.as_secs())
+        Some(seen) if restarted_now && seen.flaps(moment.now, moment.settings.flap_window) => {
+            Condition::Flapping(moment.settings.flap_window.as_secs())
         }
         Some(_) if restarted_now => Condition::Restarted,
         _ => Condition::Up,
@@ -183,11 +178,29 @@ fn moved(look: &Look, before: Option<&Seen>) -> Option<String> {
     })
 }
 
-/// Whether the supervise was started after the services were brought up. Only asked when a service is down.
-fn supervise_is_newer(unit: &Unit, raised: Option<Duration>) -> Result<bool> {
-    let (Some(raised), Some(id)) = (raised, identity(&unit.directory)) else { return Ok(false) };
-    let home = crate::processes::Home { directories: vec![id], known: Vec::new() };
-    Ok(Processes::read()?.supervises(&home).iter().any(|supervise| supervise.born() > raised))
+/// What is the same for each unit of one survey.
+struct Moment<'a> {
+    settings: &'a Settings,
+    /// When the services were brought up; None where none are to be up.
+    raised: Option<Duration>,
+    now: Duration,
+    /// Read when first asked for: that costs more than all the rest of a monitor.
+    processes: OnceCell<Processes>,
+}
+
+impl Moment<'_> {
+    /// Whether the supervise of a service that is down was started after the services were brought up. Not asked where
+    /// it makes no difference: on a standby all are down, and on a Primary some normally are.
+    fn supervise_is_newer(&self, look: &Look) -> Result<bool> {
+        let Some(raised) = self.raised.filter(|_| !normally_down(self.settings, look)) else { return Ok(false) };
+        let Some(id) = identity(&look.unit.directory) else { return Ok(false) };
+        if self.processes.get().is_none() {
+            let _ = self.processes.set(Processes::read()?);
+        }
+        let home = Home { directories: vec![id], known: Vec::new() };
+        let supervises = self.processes.get().map(|processes| processes.supervises(&home)).unwrap_or_default();
+        Ok(supervises.iter().any(|supervise| supervise.born() > raised))
+    }
 }
 
 /// Why there is no svscan, and whether it is another one than the record has.

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use ocf::uptime;
 
 use crate::processes::{DirectoryId, Home, Process, Processes, identity};
-use crate::record::{Life, Record, Seen};
+use crate::record::{Life, Record, Seen, life_of};
 use crate::scan::{DownFile, Look, Scan, Unit};
 use crate::supervise::{Liveness, Since, Status, Want, liveness, tell};
 
@@ -64,7 +64,10 @@ impl Target {
     pub(crate) fn new(look: &Look, seen: Option<&Seen>) -> Self {
         let here = identity(&look.unit.directory);
         let directories: Vec<DirectoryId> = here.into_iter().chain(seen.and_then(|seen| seen.directory)).collect();
-        let told = look.status.and_then(Life::of);
+        // What a supervise has left on disk may be from before the last boot: unless it still is a process, its number is
+        // that of a stranger's group.
+        let abandoned = look.abandoned().filter(|life| Process::find(life.pid).is_some());
+        let told = life_of(look).or(abandoned);
         let lives = told.into_iter().chain(seen.and_then(|seen| seen.life));
         let known = lives.filter(|life| is_still_that(*life, &directories)).map(|life| life.pid).collect();
         let home = Home { directories, known };

@@ -181,14 +181,16 @@ fn seen_from(text: &str) -> Option<(String, Seen)> {
     let mut word = || words.next();
     let pid: i32 = word()?.parse().ok()?;
     let (seconds, nanoseconds) = word()?.split_once('.')?;
-    let since = Since { seconds: seconds.parse().ok()?, nanoseconds: nanoseconds.parse().ok()? };
+    let nanoseconds = nanoseconds.parse().ok().filter(|number| *number < 1_000_000_000)?;
+    let since = Since { seconds: seconds.parse().ok()?, nanoseconds };
     let (device, inode) = word()?.split_once(':')?;
     let directory: DirectoryId = (device.parse().ok()?, inode.parse().ok()?);
     let restarts = match word()? {
         "-" => Vec::new(),
         list => list.split(',').map(millis).collect::<Option<_>>()?,
     };
-    let name = word().filter(|name| !name.is_empty())?;
+    // A service with a control character in its name is never looked at.
+    let name = word().filter(|name| !name.is_empty() && !name.contains(char::is_control))?;
     let life = Some(Life { pid, since }).filter(|life| life.pid > 0);
     let directory = Some(directory).filter(|(_, inode)| *inode != 0);
     Some((name.to_owned(), Seen { life, directory, restarts }))
@@ -232,6 +234,8 @@ mod tests {
             ("services 1 dancing 1 0 0\n", "first line"),
             ("services 1 active 1 0 0\n7 9.5 1:2 - hvmail-a\n7 9.5 1:2 hvmail-b\n", "line 3"),
             ("services 1 active 1 0 0\n7 9 1:2 - hvmail-a\n", "line 2"),
+            ("services 1 active 1 0 0\n7 9.1000000000 1:2 - hvmail-a\n", "line 2"),
+            ("services 1 active 1 0 0\n7 9.5 1:2 - hvmail-a\r\r\n", "line 2"),
         ] {
             let error = format!("{:#}", Record::from_text(text).unwrap_err());
             assert!(error.contains(named), "{text:?}: {error}");

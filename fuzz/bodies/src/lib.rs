@@ -10,7 +10,7 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use ocf::{Environment, Notification, Values};
+use ocf::{Environment, Notification, Parameter, Values};
 
 #[allow(dead_code, unused_imports, reason = "only what takes in bytes from outside is used here")]
 #[path = "../../../agents/primary-ips/src"]
@@ -21,18 +21,44 @@ mod primary_ips {
     pub(crate) mod parameters;
 }
 
+#[allow(dead_code, unused_imports, reason = "only what takes in bytes from outside is used here")]
+#[path = "../../../agents/services/src"]
+mod services {
+    pub(crate) mod escalation;
+    pub(crate) mod guard;
+    pub(crate) mod parameters;
+    pub(crate) mod pattern;
+    pub(crate) mod processes;
+    pub(crate) mod record;
+    pub(crate) mod scan;
+    pub(crate) mod supervise;
+    pub(crate) mod svscan;
+    pub(crate) mod texts;
+}
+
+// Its modules name each other from the crate's root.
+use services::{escalation, guard, parameters, pattern, processes, record, scan, supervise, svscan, texts};
+
 use primary_ips::frame::{Form, announcement, claim};
 use primary_ips::ip_file::IpFile;
 use primary_ips::kernel::datagram::{Content, attributes, messages};
 use primary_ips::kernel::{Link, Present};
-use primary_ips::parameters::{ABOUT, Settings};
+use record::Record;
+use supervise::{Status, Want};
 
 /// A body.
 pub type Body = fn(&[u8]);
 
 /// Every body with the name of its target and of its directory of seeds.
-pub const BODIES: &[(&str, Body)] =
-    &[("ip_file", ip_file), ("netlink", netlink), ("frame", frame), ("notify", notify), ("parameters", parameters)];
+pub const BODIES: &[(&str, Body)] = &[
+    ("ip_file", ip_file),
+    ("netlink", netlink),
+    ("frame", frame),
+    ("supervise_status", supervise_status),
+    ("services_record", services_record),
+    ("notify", notify),
+    ("parameters", parameters),
+];
 
 /// The file of addresses.
 pub fn ip_file(bytes: &[u8]) {
@@ -138,22 +164,71 @@ pub fn notify(bytes: &[u8]) {
     }
 }
 
-/// Parameters as Pacemaker sends them, checked against the agent's table.
+/// What a supervise of daemontools has written of its service.
+pub fn supervise_status(bytes: &[u8]) {
+    let status = match Status::parse(bytes) {
+        Ok(status) => status,
+        Err(wrong) => return assert!(!wrong.is_empty() && !wrong.contains(char::is_control), "{wrong:?}"),
+    };
+    assert_eq!(bytes.len(), 18);
+    assert!(status.pid.is_none_or(|pid| pid > 0) && status.since.nanoseconds < 1_000_000_000, "{status:?}");
+    assert!(status.since.elapsed() < Duration::from_secs(1 << 40), "{status:?}");
+    let mut again = bytes.to_vec();
+    again[12..16].copy_from_slice(&status.pid.unwrap_or(0).to_le_bytes());
+    (again[16], again[17]) = match (status.paused, status.want) {
+        (paused, Want::Up) => (paused.into(), b'u'),
+        (paused, Want::Down) => (paused.into(), b'd'),
+        (paused, Want::Once) => (paused.into(), 0),
+    };
+    assert_eq!(Status::parse(&again), Ok(status), "the same in plain spelling means something else");
+}
+
+/// The state file of services, which an earlier version may have written, or a hand.
+pub fn services_record(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let record = match Record::from_text(&text) {
+        Ok(record) => record,
+        Err(error) => return assert!(!format!("{error:#}").contains(char::is_control), "{error:#}"),
+    };
+    for (name, seen) in &record.units {
+        assert!(!name.is_empty() && !name.contains(char::is_control), "{name:?}");
+        assert!(seen.life.is_none_or(|life| life.pid > 0 && life.since.elapsed() < Duration::MAX), "{seen:?}");
+    }
+    let again = Record::from_text(&record.to_text()).expect("what was written cannot be read");
+    assert_eq!(again, record, "what was written is read as something else");
+}
+
+/// Parameters as Pacemaker sends them, checked against the table of each agent.
 pub fn parameters(bytes: &[u8]) {
     let given: BTreeMap<_, _> = pairs(bytes).collect();
-    let forgiven = Values::forgive(ABOUT.parameters, &given);
-    match Values::check(ABOUT.parameters, &given) {
-        Ok(_) => assert_eq!(forgiven.wrong(), None, "start takes what stop warns of"),
-        Err(failure) => assert_eq!(Some(failure.reason()), forgiven.wrong().as_deref()),
-    }
-    for parameter in ABOUT.parameters {
-        assert!(!forgiven.is_wrong(parameter.name) || forgiven.is_set(parameter.name), "{} is not set", parameter.name);
-    }
-    let settings = Settings::read(&forgiven);
+    let settings = primary_ips::parameters::Settings::read(&checked(primary_ips::parameters::ABOUT.parameters, &given));
     assert!(settings.ip_file.is_absolute() && settings.announce_count <= 100, "{settings:?}");
     assert!((10..=1_000_000).contains(&settings.announce_rate), "{settings:?}");
     assert!(
         (Duration::from_millis(10)..=Duration::from_secs(60)).contains(&settings.announce_interval),
         "{settings:?}"
     );
+
+    let settings = parameters::Settings::read(&checked(parameters::ABOUT.parameters, &given));
+    assert!(settings.service_dir.is_absolute() && settings.mta_control.is_absolute(), "{settings:?}");
+    assert!(settings.check_ports.iter().all(|port| port.port() != 0), "{settings:?}");
+    assert!(!settings.pattern.matches("a/b") || settings.pattern.matches("a*b"), "{settings:?}");
+    let steps: Vec<_> = settings.stop_escalation.steps().map(|(_, time)| time).collect();
+    assert!((1..=3).contains(&steps.len()) && steps.iter().all(|time| time.as_millis() >= 100), "{settings:?}");
+    let budget = Duration::from_secs(20);
+    let fitted: Duration = settings.stop_escalation.within(budget).steps().map(|(_, time)| time).sum();
+    assert!(fitted <= budget + Duration::from_micros(1), "{fitted:?} of {budget:?} are used: {settings:?}");
+}
+
+/// The values that an action which forgives wrong ones goes on with.
+fn checked(table: &[Parameter], given: &BTreeMap<String, String>) -> Values {
+    let forgiven = Values::forgive(table, given);
+    match Values::check(table, given) {
+        Ok(_) => assert_eq!(forgiven.wrong(), None, "start takes what stop warns of"),
+        Err(failure) => assert_eq!(Some(failure.reason()), forgiven.wrong().as_deref()),
+    }
+    for parameter in table {
+        assert!(!forgiven.is_wrong(parameter.name) || forgiven.is_set(parameter.name), "{} is not set", parameter.name);
+    }
+    forgiven
 }

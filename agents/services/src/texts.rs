@@ -71,9 +71,9 @@ name, or the agent looks at an instance called default. A service taken down wit
 stays down; maintenance mode keeps Pacemaker's hands off all of them.";
 
 pub(crate) const EXAMPLES: &str = "\
-With crm, behind the addresses:
+With crm:
 
-    primitive mail ocf:greenarrow:services \\
+    primitive mail ocf:greenarrow:services params svscan=start \\
         op start timeout=300s interval=0s op stop timeout=300s interval=0s \\
         op promote timeout=180s interval=0s op demote timeout=300s interval=0s \\
         op monitor interval=10s timeout=30s role=Promoted \\
@@ -82,11 +82,12 @@ With crm, behind the addresses:
 
 With pcs:
 
-    pcs resource create mail ocf:greenarrow:services promotable
+    pcs resource create mail ocf:greenarrow:services svscan=start promotable
 
 Where the addresses are the promotable clone ips-clone, with crm:
 
     colocation mail-with-ips inf: mail-clone:Promoted ips-clone:Promoted
     order mail-after-ips Mandatory: ips-clone:promote mail-clone:promote
 
-The vendor's own start at boot must be off: systemctl disable greenarrow.";
+The vendor's own start at boot must be off: systemctl disable greenarrow. Then no svscan runs after a boot, and \
+svscan=start makes the agent start it.";

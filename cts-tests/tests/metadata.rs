@@ -7,13 +7,16 @@ use anyhow::{Context, Result, ensure};
 use cts_tests::cib::Role;
 use cts_tests::cluster::Cluster;
 use cts_tests::command::command;
+use cts_tests::daemontools::Places;
+use cts_tests::disk::Item;
+use cts_tests::greenarrow::standard_tree;
 use cts_tests::isolation::{Isolation, enter};
 use cts_tests::node::{Node, SHARE_IN_NODE};
 use cts_tests::subject::{IP_FILE, ip_file};
 use cts_tests::xml::Element;
 use cts_tests::{installed, network, packages};
 
-const AGENTS: &[&str] = &["primary-ips"];
+const AGENTS: &[&str] = &["primary-ips", "services"];
 
 /// Where ocf-tester runs its xmllint (DATADIR in it), because ra-api-1.dtd is there.
 const DTD_DIRECTORY: &str = "/usr/share/resource-agents";
@@ -67,7 +70,7 @@ const VALIDATIONS: &[Validation] = &[
     Validation { argv: &["xmllint", "--noout", "--valid", "-"], flaw: ("shortdesc", "summary") },
     Validation {
         argv: &["xmllint", "--noout", "--nonet", "--relaxng", PCS_SCHEMA, "-"],
-        flaw: ("type=\"integer\"", "type=\"number\""),
+        flaw: ("type=\"boolean\"", "type=\"truth\""),
     },
 ];
 
@@ -172,86 +175,114 @@ fn shown_by_pcs(text: &str, parameter: &str) -> Result<()> {
     Ok(())
 }
 
+/// An agent's man page has a configuration to copy, for crm and for pcs.
+struct Example {
+    agent: &'static str,
+    /// What the resource is called there.
+    id: &'static str,
+    /// What the agent looks after, on every node.
+    items: fn() -> Vec<Item>,
+}
+
+const EXAMPLES: &[Example] = &[
+    Example {
+        agent: "primary-ips",
+        id: "ips",
+        items: || vec![Item::file(IP_FILE, ip_file(&network::service_ipv4(3)))],
+    },
+    Example { agent: "services", id: "mail", items: || standard_tree(Places::greenarrow()).items() },
+];
+
 #[test]
-fn the_man_pages_configuration_makes_a_promotable_clone() -> Result<()> {
+fn the_man_pages_configurations_make_promotable_clones() -> Result<()> {
     packages::require(packages::CHECKS)?;
     enter(Isolation::Cluster(AGENTS), || {
-        let addresses = network::service_ipv4(3);
-        let cluster = Cluster::builder(2).agent("primary-ips")?.file(IP_FILE, ip_file(&addresses)).start()?;
+        let mut builder = Cluster::builder(2);
+        for example in EXAMPLES {
+            builder = builder.agent(example.agent)?.items((example.items)());
+        }
+        let cluster = builder.start()?;
         cluster.wait_quorum(2)?;
         cluster.wait_idle()?;
-        let outcome = with_crm(&cluster).and_then(|()| with_pcs(&cluster));
+        let outcome = EXAMPLES.iter().try_for_each(|example| {
+            let tried = example.with_crm(&cluster).and_then(|()| example.with_pcs(&cluster));
+            tried.with_context(|| format!("the example for {}", example.agent))
+        });
         outcome.with_context(|| cluster.dump())
     })
 }
 
-/// The example behind `heading` in the agent's man page, as a reader copies it.
-fn example(heading: &str) -> Result<String> {
-    let page = printed("primary-ips", "--manual")?;
-    let text = page.split(&format!("{heading}\n.PP\n.RS 4\n.nf\n")).nth(1).and_then(|rest| rest.split(".fi").next());
-    let text = text.with_context(|| format!("the man page has no example under `{heading}`"))?;
-    Ok(text.replace("\\e", "\\").replace("\\-", "-"))
-}
+impl Example {
+    /// The text behind `heading` in the agent's man page, as a reader copies it.
+    fn text(&self, heading: &str) -> Result<String> {
+        let page = printed(self.agent, "--manual")?;
+        let behind = page.split(&format!("{heading}\n.PP\n.RS 4\n.nf\n")).nth(1);
+        let text = behind.and_then(|rest| rest.split(".fi").next());
+        let text = text.with_context(|| format!("the man page has no example under `{heading}`"))?;
+        Ok(text.replace("\\e", "\\").replace("\\-", "-"))
+    }
 
-fn with_crm(cluster: &Cluster) -> Result<()> {
-    let node = cluster.any()?;
-    fs::write(node.share().join("ips.crm"), example("With crm:")?)?;
-    let said = silent(node, &["crm", "configure", "load", "update", &format!("{SHARE_IN_NODE}/ips.crm")])?;
-    ensure!(said.is_empty(), "crm has something to say: {said}");
-    promoted(cluster)?;
-    let (made, advertised) = (operations(node)?, advertised()?);
-    ensure!(made.iter().all(|one| advertised.contains(one)), "crm made {made:#?}, advertised are {advertised:#?}");
-    node.text(&["crm", "resource", "stop", "ips-clone"])?;
-    cluster.wait_status("the clone to stop", |status| status.instances.iter().all(|one| one.resource != "ips"))?;
-    silent(node, &["crm", "configure", "delete", "ips-clone", "ips"]).map(drop)
-}
+    fn with_crm(&self, cluster: &Cluster) -> Result<()> {
+        let (node, id, clone) = (cluster.any()?, self.id, format!("{}-clone", self.id));
+        fs::write(node.share().join("example.crm"), self.text("With crm:")?)?;
+        let said = silent(node, &["crm", "configure", "load", "update", &format!("{SHARE_IN_NODE}/example.crm")])?;
+        ensure!(said.is_empty(), "crm has something to say: {said}");
+        self.promoted(cluster)?;
+        let (made, advertised) = (self.operations(node)?, self.advertised()?);
+        ensure!(made.iter().all(|one| advertised.contains(one)), "crm made {made:#?}, advertised are {advertised:#?}");
+        node.text(&["crm", "resource", "stop", &clone])?;
+        cluster.wait_status("the clone to stop", |status| status.instances.iter().all(|one| one.resource != id))?;
+        silent(node, &["crm", "configure", "delete", &clone, id]).map(drop)
+    }
 
-fn with_pcs(cluster: &Cluster) -> Result<()> {
-    let node = cluster.any()?;
-    let argv = example("With pcs:")?;
-    let said = silent(node, &argv.split_whitespace().collect::<Vec<_>>())?;
-    ensure!(said.is_empty(), "pcs has something to say: {said}");
-    promoted(cluster)?;
-    assert_eq!(operations(node)?, advertised()?, "what pcs made of the meta-data");
-    Ok(())
-}
+    fn with_pcs(&self, cluster: &Cluster) -> Result<()> {
+        let node = cluster.any()?;
+        let argv = self.text("With pcs:")?;
+        let said = silent(node, &argv.split_whitespace().collect::<Vec<_>>())?;
+        ensure!(said.is_empty(), "pcs has something to say: {said}");
+        self.promoted(cluster)?;
+        assert_eq!(self.operations(node)?, self.advertised()?, "what pcs made of the meta-data");
+        Ok(())
+    }
 
-/// The actions in the meta-data that are operations of a resource, in the form of [`operations`].
-fn advertised() -> Result<Vec<String>> {
-    let document = Element::parse(&printed("primary-ips", "meta-data")?)?;
-    let actions = document.all("action").into_iter();
-    let operations = actions.filter(|action| !["meta-data", "validate-all"].contains(&action.get("name")));
-    let or = |value: &str, otherwise: &str| if value.is_empty() { otherwise.to_owned() } else { value.to_owned() };
-    let shown = |action: &Element| {
-        let (interval, level) = (or(action.get("interval"), "0s"), or(action.get("depth"), "0"));
-        [action.get("name"), &interval, action.get("role"), action.get("timeout"), &level].join(" ")
-    };
-    let mut operations: Vec<_> = operations.map(shown).collect();
-    operations.sort();
-    Ok(operations)
-}
+    /// The actions in the meta-data that are operations of a resource, in the form of [`Self::operations`].
+    fn advertised(&self) -> Result<Vec<String>> {
+        let document = Element::parse(&printed(self.agent, "meta-data")?)?;
+        let actions = document.all("action").into_iter();
+        let operations = actions.filter(|action| !["meta-data", "validate-all"].contains(&action.get("name")));
+        let or = |value: &str, otherwise: &str| if value.is_empty() { otherwise.to_owned() } else { value.to_owned() };
+        let shown = |action: &Element| {
+            let (interval, level) = (or(action.get("interval"), "0s"), or(action.get("depth"), "0"));
+            [action.get("name"), &interval, action.get("role"), action.get("timeout"), &level].join(" ")
+        };
+        let mut operations: Vec<_> = operations.map(shown).collect();
+        operations.sort();
+        Ok(operations)
+    }
 
-/// The operations of `ips` in the cluster's configuration: name, interval, role, timeout and check level.
-fn operations(node: &Node) -> Result<Vec<String>> {
-    let cib = Element::parse(&node.text(&["cibadmin", "--query", "--scope", "resources"])?)?;
-    let clone =
-        cib.all("clone").into_iter().find(|clone| clone.first("primitive").is_some_and(|one| one.get("id") == "ips"));
-    let clone = clone.context("ips is in no clone")?;
-    let shown = |op: &Element| {
-        let level = op.all("nvpair").into_iter().find(|pair| pair.get("name") == "OCF_CHECK_LEVEL");
-        let level = level.map_or("0", |pair| pair.get("value"));
-        [op.get("name"), op.get("interval"), op.get("role"), op.get("timeout"), level].join(" ")
-    };
-    let mut operations: Vec<_> = clone.all("op").into_iter().map(shown).collect();
-    operations.sort();
-    Ok(operations)
-}
+    /// The resource's operations in the cluster's configuration: name, interval, role, timeout and check level.
+    fn operations(&self, node: &Node) -> Result<Vec<String>> {
+        let cib = Element::parse(&node.text(&["cibadmin", "--query", "--scope", "resources"])?)?;
+        let own = |clone: &&Element| clone.first("primitive").is_some_and(|one| one.get("id") == self.id);
+        let clone = cib.all("clone").into_iter().find(own);
+        let clone = clone.with_context(|| format!("{} is in no clone", self.id))?;
+        let shown = |op: &Element| {
+            let level = op.all("nvpair").into_iter().find(|pair| pair.get("name") == "OCF_CHECK_LEVEL");
+            let level = level.map_or("0", |pair| pair.get("value"));
+            [op.get("name"), op.get("interval"), op.get("role"), op.get("timeout"), level].join(" ")
+        };
+        let mut operations: Vec<_> = clone.all("op").into_iter().map(shown).collect();
+        operations.sort();
+        Ok(operations)
+    }
 
-fn promoted(cluster: &Cluster) -> Result<()> {
-    cluster.wait_status("ips to be promoted on one node and unpromoted on the other", |status| {
-        status.in_role("ips", Role::Promoted).len() == 1 && status.in_role("ips", Role::Unpromoted).len() == 1
-    })?;
-    let status = cluster.status().context("the cluster does not answer")?;
-    ensure!(status.failures.is_empty(), "actions failed: {:?}", status.failures);
-    Ok(())
+    fn promoted(&self, cluster: &Cluster) -> Result<()> {
+        let what = format!("{} to be promoted on one node and unpromoted on the other", self.id);
+        cluster.wait_status(&what, |status| {
+            status.in_role(self.id, Role::Promoted).len() == 1 && status.in_role(self.id, Role::Unpromoted).len() == 1
+        })?;
+        let status = cluster.status().context("the cluster does not answer")?;
+        ensure!(status.failures.is_empty(), "actions failed: {:?}", status.failures);
+        Ok(())
+    }
 }

@@ -11,7 +11,7 @@ use cts_tests::isolation::{Isolation, enter};
 use cts_tests::node::{Node, SHARE_IN_NODE};
 use cts_tests::{installed, packages};
 
-const AGENTS: &[&str] = &["primary-ips"];
+const AGENTS: &[&str] = &["primary-ips", "services"];
 const PACKAGE: &str = "resource-agents-greenarrow";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SPEC: &str = "rpm/resource-agents-greenarrow.spec";
@@ -144,7 +144,7 @@ fn refused(output: &Output, section: &str, trace: &str) {
 fn what_does_not_fit_together_is_not_packaged() -> Result<()> {
     let programs = installed::target_directory()?.join("release");
     let build = Build::of_the_working_tree("metadata")?;
-    build.change("metadata/primary-ips.xml", |text| text + "<!-- older -->\n")?;
+    build.change("metadata/services.xml", |text| text + "<!-- older -->\n")?;
     refused(&build.rpmbuild(VERSION, &programs)?, "(%check)", "cmp: EOF on");
 
     let build = Build::of_the_working_tree("version")?;
@@ -164,6 +164,7 @@ const FILES: &str = "\
 40755 root:root /usr/lib/ocf/resource.d
 40755 root:root /usr/lib/ocf/resource.d/greenarrow
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/primary-ips
+100755 root:root /usr/lib/ocf/resource.d/greenarrow/services
 40755 root:root /usr/share/doc/resource-agents-greenarrow
 100644 root:root /usr/share/doc/resource-agents-greenarrow/CHANGELOG.md
 100644 root:root /usr/share/doc/resource-agents-greenarrow/README.md
@@ -171,9 +172,11 @@ const FILES: &str = "\
 100644 root:root /usr/share/licenses/resource-agents-greenarrow/LICENSE
 100644 root:root /usr/share/licenses/resource-agents-greenarrow/LICENSE.dependencies
 100644 root:root /usr/share/man/man7/ocf_greenarrow_primary-ips.7.gz
+100644 root:root /usr/share/man/man7/ocf_greenarrow_services.7.gz
 40755 root:root /usr/share/resource-agents-greenarrow
 40755 root:root /usr/share/resource-agents-greenarrow/metadata
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/primary-ips.xml
+100644 root:root /usr/share/resource-agents-greenarrow/metadata/services.xml
 ";
 
 /// Of those, what other packages have too.
@@ -196,9 +199,12 @@ fn in_a_node_it_is_installed_used_and_removed() -> Result<()> {
         let query = "[%{FILEMODES:octal} %{FILEUSERNAME}:%{FILEGROUPNAME} %{FILENAMES}\n]";
         assert_eq!(node.text(&["rpm", "--query", "--qf", query, PACKAGE])?, FILES);
         assert_eq!(node.text(&["rpm", "--verify", "--nodeps", PACKAGE])?, "");
-        let agent = fs::metadata(node.path(&format!("{}/primary-ips", installed::PROVIDER_DIRECTORY))?)?;
-        assert_eq!(agent.permissions().mode(), 0o100_755);
-        is_found(&node)?;
+        assert_eq!(node.text(&["crm_resource", "--list-agents", "ocf:greenarrow"])?, AGENTS.join("\n") + "\n");
+        for (agent, parameter) in AGENTS.iter().zip(["ip_file", "service_dir"]) {
+            let program = fs::metadata(node.path(&format!("{}/{agent}", installed::PROVIDER_DIRECTORY))?)?;
+            assert_eq!(program.permissions().mode(), 0o100_755);
+            is_found(&node, agent, parameter)?;
+        }
         is_verified(&node)?;
 
         assert_eq!(node.run(&["rpm", "--erase", "--force-debian", PACKAGE])?.all(), "");
@@ -208,33 +214,33 @@ fn in_a_node_it_is_installed_used_and_removed() -> Result<()> {
             assert_eq!(path(name)?, SHARED.contains(&name), "{name} after the removal");
         }
         assert!(!path("/usr/lib/.build-id")?, "build ids are left");
-        let described = node.run(&["pcs", "resource", "describe", "ocf:greenarrow:primary-ips"])?;
-        assert_eq!(described.code(), Some(1), "{}", described.all());
-        assert!(
-            described.stderr.contains("is not installed or does not provide valid metadata"),
-            "{}",
-            described.stderr
-        );
-        Ok(())
+        AGENTS.iter().try_for_each(|agent| is_gone(&node, agent))
     })
 }
 
+fn is_gone(node: &Node, agent: &str) -> Result<()> {
+    let described = node.run(&["pcs", "resource", "describe", &format!("ocf:greenarrow:{agent}")])?;
+    assert_eq!(described.code(), Some(1), "{}", described.all());
+    let words = "is not installed or does not provide valid metadata";
+    assert!(described.stderr.contains(words), "{}", described.stderr);
+    Ok(())
+}
+
 /// The tools of an administrator find the agent, its meta-data and its man page.
-fn is_found(node: &Node) -> Result<()> {
-    let name = "ocf:greenarrow:primary-ips";
-    let pcs = node.text(&["pcs", "resource", "describe", name])?;
-    assert!(pcs.starts_with(&format!("{name} - ")) && pcs.contains("\n  ip_file "), "{pcs}");
+fn is_found(node: &Node, agent: &str, parameter: &str) -> Result<()> {
+    let name = format!("ocf:greenarrow:{agent}");
+    let pcs = node.text(&["pcs", "resource", "describe", &name])?;
+    assert!(pcs.starts_with(&format!("{name} - ")) && pcs.contains(&format!("\n  {parameter} ")), "{pcs}");
     let listed = node.text(&["pcs", "resource", "list", "ocf:greenarrow"])?;
-    assert!(listed.starts_with(&format!("{name} - ")), "{listed}");
-    let crm = node.text(&["crm", "ra", "info", name])?;
-    assert!(crm.contains("\nip_file ("), "{crm}");
-    assert_eq!(node.text(&["crm_resource", "--list-agents", "ocf:greenarrow"])?, "primary-ips\n");
-    let metadata = node.text(&["crm_resource", "--show-metadata", name])?;
-    let kept = node.read_file("/usr/share/resource-agents-greenarrow/metadata/primary-ips.xml")?;
+    assert!(listed.lines().any(|line| line.starts_with(&format!("{name} - "))), "{listed}");
+    let crm = node.text(&["crm", "ra", "info", &name])?;
+    assert!(crm.contains(&format!("\n{parameter} (")), "{crm}");
+    let metadata = node.text(&["crm_resource", "--show-metadata", &name])?;
+    let kept = node.read_file(&format!("/usr/share/resource-agents-greenarrow/metadata/{agent}.xml"))?;
     assert_eq!(metadata.trim_end(), kept.trim_end());
     // Where it is, not what is in it: man would leave a formatted copy that is not the package's.
-    let page = node.text(&["man", "--where", "ocf_greenarrow_primary-ips"])?;
-    assert_eq!(page, "/usr/share/man/man7/ocf_greenarrow_primary-ips.7.gz\n");
+    let page = node.text(&["man", "--where", &format!("ocf_greenarrow_{agent}")])?;
+    assert_eq!(page, format!("/usr/share/man/man7/ocf_greenarrow_{agent}.7.gz\n"));
     Ok(())
 }
 

@@ -44,13 +44,31 @@ impl Invocation {
         Self { argv: argv.map(str::to_owned).into(), variables: Vec::new(), expected: 0 }
     }
 
+    /// With more arguments.
+    pub(crate) fn arguments(mut self, words: impl IntoIterator<Item = String>) -> Self {
+        self.argv.extend(words);
+        self
+    }
+
+    /// An action of an agent of this workspace with these parameters; a monitor has to find it promoted.
+    pub(crate) fn agent(name: &str, action: &str, parameters: &[(&str, &str)]) -> Result<Self> {
+        let program = installed::agent(name)?;
+        let program = program.to_str().context("the target directory's name is not UTF-8")?;
+        let agent = Self::new([program, action]).variable("OCF_RESOURCE_INSTANCE", "measured");
+        let agent = agent.variable("OCF_ROOT", "/usr/lib/ocf").expecting(if action == "monitor" { 8 } else { 0 });
+        let set = |agent: Self, (name, value): &(&str, &str)| agent.variable(&format!("OCF_RESKEY_{name}"), value);
+        Ok(parameters.iter().fold(agent, set))
+    }
+
     /// An action of primary-ips with this list; duplicates are not looked for.
     pub(crate) fn primary_ips(action: &str, ip_file: &str) -> Result<Self> {
-        let program = installed::agent("primary-ips")?;
-        let program = program.to_str().context("the target directory's name is not UTF-8")?;
-        let agent = Self::new([program, action]).variable("OCF_RESOURCE_INSTANCE", "ips");
-        let agent = agent.variable("OCF_RESKEY_ip_file", ip_file).variable("OCF_RESKEY_duplicate_check", "off");
-        Ok(agent.variable("OCF_ROOT", "/usr/lib/ocf").expecting(if action == "monitor" { 8 } else { 0 }))
+        Self::agent("primary-ips", action, &[("ip_file", ip_file), ("duplicate_check", "off")])
+    }
+
+    /// The program that does nothing.
+    pub(crate) fn hello() -> Result<Self> {
+        let program = installed::rig_program("hello")?;
+        Ok(Self::new([program.to_str().context("the target directory's name is not UTF-8")?]))
     }
 
     /// An action of heartbeat:IPaddr2 with one address.
@@ -134,6 +152,12 @@ pub(crate) struct Pairs {
 }
 
 impl Pairs {
+    /// The processor time of two programs, run in turn.
+    pub(crate) fn in_turn(runs: usize, first: &Invocation, second: &Invocation) -> Result<Self> {
+        let pair = || Ok((first.cost()?.processor, second.cost()?.processor));
+        Ok(Self::of(&(0..runs).map(|_| pair()).collect::<Result<Vec<(Duration, Duration)>>>()?))
+    }
+
     /// From what was measured pair by pair, so that what slows the machine down for a while slows both of a pair.
     pub(crate) fn of(pairs: &[(Duration, Duration)]) -> Self {
         let seconds: Vec<_> = pairs.iter().map(|(first, second)| (first.as_secs_f64(), second.as_secs_f64())).collect();

@@ -5,9 +5,11 @@
 mod batch;
 mod cluster;
 mod contender;
+mod hello;
 mod invocation;
 mod monitor;
 mod outage;
+mod services;
 mod table;
 
 use std::time::Duration;
@@ -34,6 +36,12 @@ const SECTIONS: &[Section] = &[
         title: "One monitor (user and system time; median of pairs run in turn)",
         isolation: Isolation::Network,
         measure: monitor::measure,
+    },
+    Section {
+        name: "services",
+        title: "One monitor of services (user and system time; median of pairs run in turn)",
+        isolation: Isolation::Network,
+        measure: services::measure,
     },
     Section {
         name: "batch",
@@ -95,7 +103,7 @@ fn section(name: &str) -> Option<&'static Section> {
 fn every_section(arguments: &ArgMatches, rounds: usize, markdown: bool) -> Result<()> {
     packages::require(packages::CLUSTER)?;
     packages::require(&["strace"])?;
-    installed::build(&["primary-ips"])?;
+    installed::build(&["primary-ips", "services"])?;
     build_hello()?;
     println!("{}", table::machine()?);
     let chosen: Option<Vec<&String>> = arguments.get_many("only").map(Iterator::collect);

@@ -75,6 +75,11 @@ impl Table {
     }
 }
 
+/// Milliseconds, as far as they mean anything.
+pub(crate) fn ms(seconds: f64) -> String {
+    format!("{:.2} ms", seconds * 1000.0)
+}
+
 /// Three significant digits.
 fn digits(number: f64) -> String {
     let decimals = match number {

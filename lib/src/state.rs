@@ -61,8 +61,9 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("cannot open the state file {}", path.display())),
         };
-        is_ours(&file, &path)?;
-        let mut text = String::new();
+        let length = is_ours(&file, &path)?;
+        // With room for all of it: otherwise it is read in a dozen pieces.
+        let mut text = String::with_capacity(usize::try_from(length.min(LARGEST)).unwrap_or(0) + 1);
         let size = file.take(LARGEST).read_to_string(&mut text);
         size.with_context(|| format!("cannot read the state file {}; remove it if it is damaged", path.display()))?;
         Ok(Some(text))
@@ -202,8 +203,9 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// The directory may be one that others can write to: a file that is not a plain one of our own is not believed.
-fn is_ours(file: &File, path: &Path) -> Result<()> {
+/// The directory may be one that others can write to: a file that is not a plain one of our own is not believed. Gives back
+/// how long it is.
+fn is_ours(file: &File, path: &Path) -> Result<u64> {
     let facts = file.metadata().with_context(|| format!("cannot look at {}", path.display()))?;
     if !facts.is_file() || facts.uid() != geteuid().as_raw() {
         bail!(
@@ -213,7 +215,7 @@ fn is_ours(file: &File, path: &Path) -> Result<()> {
             facts.uid()
         );
     }
-    Ok(())
+    Ok(facts.len())
 }
 
 #[cfg(test)]

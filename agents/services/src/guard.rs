@@ -8,10 +8,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::fcntl::OFlag;
+use nix::sys::stat::{FileStat, SFlag};
 use ocf::Run;
 
 use crate::parameters::Settings;
 use crate::scan::{DownFile, Look, Scan};
+use crate::supervise::Place;
 
 /// The file's whole content: what a person who finds it reads, and how it is told from a file of others, which are empty
 /// as a rule (svc's documentation says to `touch down`).
@@ -19,14 +21,18 @@ const TEXT: &str = "Boot guard of ocf:greenarrow:services: the cluster starts th
     Written again while the resource has boot_guard=true; a stop with boot_guard=false takes it away.\n";
 
 /// Which `down` file there is. The size tells: others write nothing into theirs, and none of just this size.
-pub(crate) fn down_file(directory: &Path) -> DownFile {
-    match fs::symlink_metadata(directory.join("down")) {
-        Ok(facts) if facts.is_file() && facts.len() == TEXT.len() as u64 => DownFile::Guard,
+pub(crate) fn down_file(place: &Place) -> DownFile {
+    match place.down() {
+        Ok(facts) if is_file(&facts) && usize::try_from(facts.st_size) == Ok(TEXT.len()) => DownFile::Guard,
         Ok(_) => DownFile::Theirs,
         // What cannot be looked at keeps supervise from starting the service too (supervise.c: any error but ENOENT is
         // fatal there), and the look at the unit itself says what is wrong.
         Err(_) => DownFile::None,
     }
+}
+
+fn is_file(facts: &FileStat) -> bool {
+    SFlag::from_bits_truncate(facts.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG
 }
 
 /// Puts the guards where they are wanted, and takes them away where they are not.
@@ -102,25 +108,25 @@ mod tests {
 
     fn look(directory: &Path) -> Look {
         let unit = Unit { name: "x".into(), directory: directory.to_owned(), log: false };
-        Look { unit, supervised: false, status: None, down_file: down_file(directory), fault: None }
+        Look { unit, supervised: false, status: None, down_file: down_file(&Place::at(directory)), fault: None }
     }
 
     #[test]
     fn a_guard_is_put_once_and_taken_away() {
         let directory = directory("once");
         assert_eq!(establish(&[look(&directory)]).unwrap(), 1);
-        assert_eq!(down_file(&directory), DownFile::Guard);
+        assert_eq!(down_file(&Place::at(&directory)), DownFile::Guard);
         assert_eq!(establish(&[look(&directory)]).unwrap(), 0);
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 1, "a temporary file is left");
         assert_eq!(remove(&[look(&directory)]).unwrap(), 1);
-        assert_eq!(down_file(&directory), DownFile::None);
+        assert_eq!(down_file(&Place::at(&directory)), DownFile::None);
     }
 
     #[test]
     fn a_file_of_others_is_left_alone() {
         let directory = directory("theirs");
         fs::write(directory.join("down"), "").unwrap();
-        assert_eq!(down_file(&directory), DownFile::Theirs);
+        assert_eq!(down_file(&Place::at(&directory)), DownFile::Theirs);
         assert!(!put(&directory).unwrap());
         assert_eq!(remove(&[look(&directory)]).unwrap(), 0);
         // Of the guard's very size, but not the guard.

@@ -3,7 +3,8 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -36,20 +37,23 @@ impl Process {
     fn parse(stat: &str) -> Option<Self> {
         let (before, after) = stat.rsplit_once(") ")?;
         let (pid, name) = before.split_once(" (")?;
-        let fields: Vec<&str> = after.split(' ').collect();
+        let mut fields = after.split(' ');
         Some(Self {
             pid: pid.parse().ok()?,
-            parent: fields.get(1)?.parse().ok()?,
-            group: fields.get(2)?.parse().ok()?,
-            state: fields.first()?.chars().next()?,
-            started: fields.get(19)?.parse().ok()?,
+            state: fields.next()?.chars().next()?,
+            parent: fields.next()?.parse().ok()?,
+            group: fields.next()?.parse().ok()?,
+            started: fields.nth(16)?.parse().ok()?,
             name: name.to_owned(),
         })
     }
 
     /// The living process of this number. A zombie has ended; it only waits for its parent.
     pub(crate) fn find(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The kernel writes the line at once, and 52 numbers and a name are no longer than this.
+        let mut bytes = [0; 2048];
+        let count = File::open(format!("/proc/{pid}/stat")).and_then(|mut file| file.read(&mut bytes)).ok()?;
+        let stat = String::from_utf8_lossy(&bytes[..count]);
         Self::parse(&stat).filter(|process| !matches!(process.state, 'Z' | 'X'))
     }
 

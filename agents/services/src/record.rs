@@ -85,28 +85,22 @@ impl Record {
         record
     }
 
-    /// Takes up what is seen now; true when there is something new in it. A process that is not the one seen last means a
-    /// restart.
-    pub(crate) fn update(&mut self, looks: &[Look], now: Duration) -> bool {
-        let mut changed = false;
-        for look in looks {
-            let Some(life) = life_of(look) else { continue };
-            let known = self.units.get(&look.unit.name);
-            if known.is_some_and(|seen| seen.life == Some(life)) {
-                continue;
-            }
-            changed = true;
-            let restarted = known.is_some_and(|seen| seen.life.is_some());
-            let seen = self.units.entry(look.unit.name.clone()).or_default();
-            seen.life = Some(life);
-            seen.directory = identity(&look.unit.directory).or(seen.directory);
-            if restarted {
-                seen.restarts.push(now);
-                let superfluous = seen.restarts.len().saturating_sub(RESTARTS);
-                seen.restarts.drain(..superfluous);
-            }
+    /// Takes up what is seen of a unit now; true when there is something new in it. A process that is not the one seen last
+    /// means a restart.
+    pub(crate) fn update(&mut self, look: &Look, known: Option<&Seen>, now: Duration) -> bool {
+        let Some(life) = life_of(look).filter(|life| known.is_none_or(|seen| seen.life != Some(*life))) else {
+            return false;
+        };
+        let restarted = known.is_some_and(|seen| seen.life.is_some());
+        let seen = self.units.entry(look.unit.name.clone()).or_default();
+        seen.life = Some(life);
+        seen.directory = identity(&look.unit.directory).or(seen.directory);
+        if restarted {
+            seen.restarts.push(now);
+            let superfluous = seen.restarts.len().saturating_sub(RESTARTS);
+            seen.restarts.drain(..superfluous);
         }
-        changed
+        true
     }
 
     /// The record of this instance; None when it is stopped.
@@ -139,13 +133,13 @@ impl Record {
         else {
             bail!(form())
         };
-        let mut units = BTreeMap::new();
-        for (line, number) in lines.zip(2..) {
-            let (name, seen) = seen_from(line).with_context(|| {
+        let unit = |(line, number): (&str, u32)| {
+            seen_from(line).with_context(|| {
                 format!("line {number}: {line:?} is not \"PID SECONDS.NANOSECONDS DEVICE:INODE RESTARTS NAME\"")
-            })?;
-            units.insert(name, seen);
-        }
+            })
+        };
+        // Collected, not inserted one by one: the lines are in order, and a map is made of all of them at once.
+        let units = lines.zip(2..).map(unit).collect::<Result<_>>()?;
         Ok(Self { role, raised, svscan: Some((svscan, started)).filter(|(pid, _)| *pid > 0), units })
     }
 
@@ -245,15 +239,19 @@ mod tests {
     #[test]
     fn another_process_is_a_restart_and_the_last_two_are_kept() {
         let mut record = Record::active(&[look("a", 7, 9)]);
-        assert!(!record.update(&[look("a", 7, 9)], Duration::from_secs(1)));
+        let update = |record: &mut Record, look: &Look, second| {
+            let known = record.units.get(&look.unit.name).cloned();
+            record.update(look, known.as_ref(), Duration::from_secs(second))
+        };
+        assert!(!update(&mut record, &look("a", 7, 9), 1));
         for second in 2..5 {
-            assert!(record.update(&[look("a", 7, 9 + second)], Duration::from_secs(second)));
+            assert!(update(&mut record, &look("a", 7, 9 + second), second));
         }
         assert_eq!(record.units["a"].restarts, [Duration::from_secs(3), Duration::from_secs(4)]);
         let flaps = |now, window| record.units["a"].flaps(Duration::from_secs(now), Duration::from_secs(window));
         assert!(flaps(4, 1) && flaps(63, 60) && !flaps(64, 60));
         // One that is new has not been restarted.
-        assert!(record.update(&[look("b", 8, 9)], Duration::from_secs(5)));
+        assert!(update(&mut record, &look("b", 8, 9), 5));
         assert_eq!(record.units["b"].restarts, []);
     }
 }

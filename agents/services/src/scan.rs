@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::guard;
 use crate::parameters::Settings;
 use crate::record::Life;
-use crate::supervise::{Liveness, Status, Want, liveness};
+use crate::supervise::{Liveness, Opened, Place, Status, Want};
 
 /// A directory that a supervise looks after.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,12 +99,13 @@ impl Scan {
         let mut looks = Vec::with_capacity(names.len() * 2);
         for name in names {
             let directory = settings.service_dir.join(&name);
-            let service = look(Unit { name: name.clone(), directory: directory.clone(), log: false });
+            let opened = Opened::new(&directory);
+            let log = Unit { name: format!("{name}/log"), directory: directory.join("log"), log: true };
+            let service = look_through(Unit { name, directory, log: false }, opened.as_ref());
             let reachable = service.fault.is_none();
             looks.push(service);
             if reachable {
-                let log = Unit { name: name + "/log", directory: directory.join("log"), log: true };
-                looks.extend(look_at_log(log));
+                looks.extend(look_at_log(log, opened.as_ref()));
             }
         }
         Self { looks, fault: None }
@@ -154,28 +155,35 @@ fn not_there(link: &Path, target: &Path) -> Fault {
     ))
 }
 
-/// In the usual case three files are opened or looked at, and nothing else: a monitor does this for each unit.
 fn look(unit: Unit) -> Look {
-    let seen = liveness(&unit.directory);
-    let mut look =
-        Look { unit, supervised: seen == Liveness::Alive, status: None, down_file: DownFile::None, fault: None };
+    look_through(unit, None)
+}
+
+/// In the usual case three files are opened or looked at, and nothing else: a monitor does this for each unit. Through the
+/// directory of the service, if that could be opened; its name tells what is wrong otherwise.
+fn look_through(unit: Unit, service: Option<&Opened>) -> Look {
+    let place = service.map_or(Place::at(&unit.directory), |service| Place::of(&unit.directory, service, unit.log));
+    let seen = place.liveness();
+    let supervised = seen == Liveness::Alive;
+    let (mut status, mut fault) = (None, None);
     match seen {
-        Liveness::Unknown(fault) => look.fault = Some(Fault::Broken(fault)),
-        Liveness::Never => look.fault = hindrance(&look.unit.directory),
-        Liveness::Alive | Liveness::Dead => match Status::read(&look.unit.directory) {
-            Ok(status) => look.status = status,
-            Err(fault) => look.fault = Some(Fault::Broken(fault)),
+        Liveness::Unknown(words) => fault = Some(Fault::Broken(words)),
+        Liveness::Never => fault = hindrance(&unit.directory),
+        Liveness::Alive | Liveness::Dead => match place.status() {
+            Ok(found) => status = found,
+            Err(words) => fault = Some(Fault::Broken(words)),
         },
     }
-    look.down_file = guard::down_file(&look.unit.directory);
+    let down_file = guard::down_file(&place);
+    let mut look = Look { unit, supervised, status, down_file, fault };
     if look.fault.is_none() && look.pid().is_none() {
         look.fault = hindrance(&look.unit.directory);
     }
     look
 }
 
-fn look_at_log(unit: Unit) -> Option<Look> {
-    let look = look(unit);
+fn look_at_log(unit: Unit, service: Option<&Opened>) -> Option<Look> {
+    let look = look_through(unit, service);
     // Most directories without a supervise for a log have no log.
     let exists = look.supervised || look.status.is_some() || look.unit.directory.exists();
     exists.then_some(look)

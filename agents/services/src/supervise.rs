@@ -1,20 +1,26 @@
 //! What supervise(8) of daemontools 0.76 leaves on disk for others: whether it lives, what it says of its service, and
 //! the fifo through which it is told what to do. Nothing is executed; svc(8) and svstat(8) do the same.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, open, openat};
+use nix::sys::stat::{FileStat, Mode, fstatat};
+use nix::unistd::read;
 
 /// The length of `supervise/status` (supervise.c: `char status[18]`).
 const LENGTH: usize = 18;
 /// TAI64 labels of the second that began 1970 TAI, plus the ten seconds by which supervise's clock (`tai_now` of
 /// daemontools: Unix time + 2^62 + 10) is ahead of Unix time.
 const TAI_OF_UNIX_ZERO: u64 = (1 << 62) + 10;
+
+const FOR_WRITING: OFlag = OFlag::O_WRONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
+const FOR_READING: OFlag = OFlag::O_RDONLY.union(OFlag::O_NONBLOCK).union(OFlag::O_NOFOLLOW).union(OFlag::O_CLOEXEC);
 
 /// When the present process was started, or the last one ended, by supervise's clock: seconds and nanoseconds of Unix
 /// time. Two runs of a service differ in it.
@@ -86,18 +92,7 @@ impl Status {
 
     /// What the supervise of this service directory wrote last; None when none ever did.
     pub(crate) fn read(directory: &Path) -> Result<Option<Self>, String> {
-        let path = directory.join("supervise/status");
-        let mut options = OpenOptions::new();
-        let opened = options.read(true).custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(&path);
-        let named = |error: io::Error| format!("cannot read {}: {error}", path.display());
-        let mut file = match opened {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            opened => opened.map_err(named)?,
-        };
-        // One byte more than there should be shows a file that is too long.
-        let mut bytes = [0; LENGTH + 1];
-        let count = file.read(&mut bytes).map_err(named)?;
-        Self::parse(&bytes[..count]).map(Some).map_err(|wrong| format!("{} {wrong}", path.display()))
+        Place::at(directory).status()
     }
 }
 
@@ -112,25 +107,16 @@ pub(crate) enum Liveness {
     Unknown(String),
 }
 
-/// A supervise holds the reading end of `supervise/ok` for as long as it lives: without a reader a fifo cannot be opened
-/// for writing without waiting (fifo(7): ENXIO). That is what svok(8) does.
+/// Whether a supervise runs for this directory.
 pub(crate) fn liveness(directory: &Path) -> Liveness {
-    let path = directory.join("supervise/ok");
-    match for_writing(&path) {
-        Ok(_) => Liveness::Alive,
-        Err(error) => match error.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENXIO) => Liveness::Dead,
-            Some(Errno::ENOENT) => Liveness::Never,
-            _ => Liveness::Unknown(format!("cannot open {}: {error}", path.display())),
-        },
-    }
+    Place::at(directory).liveness()
 }
 
 /// Tells the supervise of this directory to carry out these letters of svc(8), in their order. False when there is none.
 pub(crate) fn tell(directory: &Path, letters: &str) -> Result<bool, String> {
     let path = directory.join("supervise/control");
-    let told = for_writing(&path).and_then(|mut fifo| fifo.write_all(letters.as_bytes()));
-    match told {
+    let told = openat(AT_FDCWD, &path, FOR_WRITING, Mode::empty()).map_err(std::io::Error::from);
+    match told.and_then(|fifo| File::from(fifo).write_all(letters.as_bytes())) {
         Ok(()) => Ok(true),
         Err(error) => match error.raw_os_error().map(Errno::from_raw) {
             Some(Errno::ENXIO | Errno::ENOENT | Errno::EPIPE) => Ok(false),
@@ -139,9 +125,85 @@ pub(crate) fn tell(directory: &Path, letters: &str) -> Result<bool, String> {
     }
 }
 
-fn for_writing(path: &Path) -> io::Result<fs::File> {
-    let flags = (OFlag::O_NONBLOCK | OFlag::O_NOFOLLOW).bits();
-    OpenOptions::new().write(true).custom_flags(flags).open(path)
+/// The names of what is looked at, from a service directory or, for its log, from the same one.
+struct Names {
+    ok: &'static CStr,
+    status: &'static CStr,
+    down: &'static CStr,
+}
+
+const OF_SERVICE: Names = Names { ok: c"supervise/ok", status: c"supervise/status", down: c"down" };
+const OF_LOG: Names = Names { ok: c"log/supervise/ok", status: c"log/supervise/status", down: c"log/down" };
+
+/// A service directory that is held open. A monitor looks at six files in each, and goes the way to it, through a symbolic
+/// link as a rule, only once.
+pub(crate) struct Opened(OwnedFd);
+
+impl Opened {
+    pub(crate) fn new(directory: &Path) -> Option<Self> {
+        let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        open(directory, flags, Mode::empty()).ok().map(Self)
+    }
+}
+
+/// Where a supervise keeps its files: a directory by its name, or one that is open.
+pub(crate) struct Place<'a> {
+    directory: &'a Path,
+    opened: Option<(BorrowedFd<'a>, &'static Names)>,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn at(directory: &'a Path) -> Self {
+        Self { directory, opened: None }
+    }
+
+    /// A service that is open, or its log.
+    pub(crate) fn of(directory: &'a Path, service: &'a Opened, log: bool) -> Self {
+        Self { directory, opened: Some((service.0.as_fd(), if log { &OF_LOG } else { &OF_SERVICE })) }
+    }
+
+    /// A supervise holds the reading end of `supervise/ok` for as long as it lives: without a reader a fifo cannot be
+    /// opened for writing without waiting (fifo(7): ENXIO). That is what svok(8) does.
+    pub(crate) fn liveness(&self) -> Liveness {
+        match self.open(|names| names.ok, "supervise/ok", FOR_WRITING) {
+            Ok(_) => Liveness::Alive,
+            Err(Errno::ENXIO) => Liveness::Dead,
+            Err(Errno::ENOENT) => Liveness::Never,
+            Err(error) => {
+                let path = self.directory.join("supervise/ok");
+                Liveness::Unknown(format!("cannot open {}: {}", path.display(), std::io::Error::from(error)))
+            }
+        }
+    }
+
+    /// What its supervise wrote last; None when none ever did.
+    pub(crate) fn status(&self) -> Result<Option<Status>, String> {
+        let path = || self.directory.join("supervise/status");
+        let named = |error: Errno| format!("cannot read {}: {}", path().display(), std::io::Error::from(error));
+        let file = match self.open(|names| names.status, "supervise/status", FOR_READING) {
+            Err(Errno::ENOENT) => return Ok(None),
+            opened => opened.map_err(named)?,
+        };
+        // One byte more than there should be shows a file that is too long.
+        let mut bytes = [0; LENGTH + 1];
+        let count = read(&file, &mut bytes).map_err(named)?;
+        Status::parse(&bytes[..count]).map(Some).map_err(|wrong| format!("{} {wrong}", path().display()))
+    }
+
+    /// The file `down` itself, be it a symbolic link.
+    pub(crate) fn down(&self) -> Result<FileStat, Errno> {
+        match self.opened {
+            Some((at, names)) => fstatat(at, names.down, AtFlags::AT_SYMLINK_NOFOLLOW),
+            None => fstatat(AT_FDCWD, &self.directory.join("down"), AtFlags::AT_SYMLINK_NOFOLLOW),
+        }
+    }
+
+    fn open(&self, name: fn(&Names) -> &'static CStr, path: &str, flags: OFlag) -> Result<OwnedFd, Errno> {
+        match self.opened {
+            Some((at, names)) => openat(at, name(names), flags, Mode::empty()),
+            None => openat(AT_FDCWD, &self.directory.join(path), flags, Mode::empty()),
+        }
+    }
 }
 
 #[cfg(test)]

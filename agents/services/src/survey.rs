@@ -1,6 +1,7 @@
 //! One look at everything, made into the facts that are judged.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -42,18 +43,17 @@ impl Survey {
             give_it_a_second(run, settings, &mut scan);
         }
         let now = uptime();
-        let before: Vec<Option<Seen>> = scan
-            .looks
-            .iter()
-            .map(|look| record.as_ref().and_then(|record| record.units.get(&look.unit.name).cloned()))
-            .collect();
-        let active = record.as_mut().filter(|record| record.role == Role::Active);
-        let mut changed = active.is_some_and(|record| record.update(&scan.looks, now));
         let raised = record.as_ref().filter(|record| record.role == Role::Active).map(|record| record.raised);
         let moment = Moment { settings, raised, now, processes: OnceCell::new() };
+        let mut changed = false;
         let mut conditions = Vec::with_capacity(scan.looks.len());
-        for (look, before) in scan.looks.iter().zip(&before) {
-            let after = record.as_ref().and_then(|record| record.units.get(&look.unit.name));
+        for look in &scan.looks {
+            let before = record.as_ref().and_then(|record| record.units.get(&look.unit.name)).cloned();
+            let active = record.as_mut().filter(|record| record.role == Role::Active);
+            let new = active.is_some_and(|record| record.update(look, before.as_ref(), now));
+            changed |= new;
+            let seen = || record.as_ref().and_then(|record| record.units.get(&look.unit.name));
+            let after = if new { seen() } else { before.as_ref() };
             conditions.push(condition(&moment, look, before.as_ref(), after)?);
         }
         let (no_svscan, found_another) = look_for_svscan(settings, record.as_mut())?;
@@ -90,9 +90,9 @@ impl Survey {
 
     /// Units that were brought up and are not in the scan directory any more.
     fn missing<'a>(&'a self, settings: &'a Settings) -> impl Iterator<Item = UnitFacts> + 'a {
-        let there = |name: &str| self.scan.looks.iter().any(|look| look.unit.name == name);
+        let there: BTreeSet<&str> = self.scan.looks.iter().map(|look| look.unit.name.as_str()).collect();
         let recorded = self.record.iter().flat_map(|record| &record.units);
-        let gone = recorded.filter(move |(name, seen)| seen.life.is_some() && !there(name));
+        let gone = recorded.filter(move |(name, seen)| seen.life.is_some() && !there.contains(name.as_str()));
         gone.map(|(name, seen)| {
             let log = name.ends_with("/log");
             let pid = seen.life.map(|life| life.pid).filter(|pid| Process::find(*pid).is_some());

@@ -143,8 +143,8 @@ pub(crate) fn end_orphans_of(run: &Run, target: &mut Target) -> Result<Vec<Proce
     }
     let shown = found.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     run.log.warning(&format!("{}: {shown} is left of a supervise that died, and is ended", target.unit.name));
-    let deadline = run.deadline.at_most(ORPHAN_GOES);
-    for (signal, deadline) in [(Signal::SIGTERM, deadline), (Signal::SIGKILL, run.deadline.at_most(APPEARS))] {
+    for (signal, patience) in [(Signal::SIGTERM, ORPHAN_GOES), (Signal::SIGKILL, APPEARS)] {
+        let deadline = run.deadline.at_most(patience);
         for process in &found {
             process.signal(signal)?;
             process.signal(Signal::SIGCONT)?;

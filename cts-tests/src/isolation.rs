@@ -59,6 +59,8 @@ impl Isolation {
 /// What a test does after this call, it does in both processes.
 pub fn enter(isolation: Isolation, body: impl FnOnce() -> Result<()>) -> Result<()> {
     if std::env::var(INSIDE).is_ok_and(|word| word == isolation.word()) {
+        // The outer program has blocked an interrupt, and a child inherits that (signal(7)).
+        SigSet::empty().thread_set_mask()?;
         furnish(isolation)?;
         return body();
     }
@@ -90,8 +92,7 @@ fn unshared(isolation: Isolation) -> Result<Command> {
 }
 
 fn run_program(isolation: Isolation) -> Result<()> {
-    // The inner program decides what an interrupt means; this one only waits for it. The mask does not reach the
-    // child: the standard library empties it before exec.
+    // The inner program decides what an interrupt means; this one only waits for it.
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGINT);
     signals.thread_block()?;

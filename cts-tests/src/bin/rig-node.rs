@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use cts_tests::command::{command, reap_orphans};
 use cts_tests::wait;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
 use nix::unistd::{User, chdir, pivot_root, sethostname};
 
@@ -25,6 +26,8 @@ const DEVICES: &[(&str, u64, u64)] =
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [name, disk, share] = arguments.as_slice() else { bail!("usage: rig-node NAME DISK SHARE") };
+    // The demonstration has signals blocked, and every child inherits that (signal(7)): no TERM would end a service here.
+    SigSet::empty().thread_set_mask()?;
     sethostname(name)?;
     umask(Mode::empty());
     file_system(Path::new(disk), Path::new(share)).with_context(|| format!("cannot make the file system of {name}"))?;

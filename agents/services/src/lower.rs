@@ -188,6 +188,9 @@ impl<'a> Descent<'a> {
                 && target.look(&processes).control.is_none()
         };
         let mut awaited: Vec<usize> = (0..self.targets.len()).filter(|place| late(&mut self.targets[*place])).collect();
+        if awaited.is_empty() {
+            return Ok(());
+        }
         let deadline = self.run.deadline.at_most(NEXT_SCAN);
         while !awaited.is_empty() && deadline.sleep(LOOK_AGAIN) {
             awaited
@@ -232,8 +235,9 @@ impl<'a> Descent<'a> {
             return Ok(());
         }
         let sent = self.settings.stop_escalation.words();
-        let waited = self.run.deadline.budget().as_secs();
-        bail!("{} still run after {waited} s: {sent}. End what keeps them, then stop again", self.described(&left))
+        let waited = self.run.deadline.budget().saturating_sub(self.run.deadline.remaining()).as_secs();
+        let verb = if left.len() == 1 { "runs" } else { "run" };
+        bail!("{} still {verb} after {waited} s: {sent}. End what keeps it, then stop again", self.described(&left))
     }
 
     /// `2 services (hvmail-a: process 12 (name), hvmail-b: …)`.

@@ -1,6 +1,8 @@
-//! The demonstration: a real two-node cluster moves the addresses of an IP file, by plan and by power cut.
+//! The demonstration: a real two-node cluster moves the addresses of an IP file and the services behind them, by plan and by
+//! power cut.
 
 mod screen;
+mod services;
 mod steps;
 
 use std::sync::Arc;
@@ -8,6 +10,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, Command};
+use cts_tests::greenarrow::ACTIVE;
 use cts_tests::isolation::{Isolation, enter};
 use cts_tests::scenarios::Rig;
 use cts_tests::subject::Subject;
@@ -29,7 +32,7 @@ fn main() -> Result<()> {
         .about("Starts a two-node Pacemaker cluster in namespaces of this machine and shows it failing over")
         .arg(keep.help("Leave the cluster up at the end, until Ctrl-C"))
         .get_matches();
-    enter(Isolation::Cluster(&["primary-ips"]), || demonstrate(arguments.get_flag("keep")))
+    enter(Isolation::Cluster(&["primary-ips", "services"]), || demonstrate(arguments.get_flag("keep")))
 }
 
 fn demonstrate(keep: bool) -> Result<()> {
@@ -43,8 +46,11 @@ fn demonstrate(keep: bool) -> Result<()> {
         println!("ended by {}; nothing of the cluster remains", signal.map_or("a signal", Signal::as_str));
         std::process::exit(130);
     });
-    let subject = Subject::primary_ips_promotable(IPV4, IPV6);
-    screen.say(&format!("two nodes, Corosync and Pacemaker with fencing, {IPV4} IPv4 and {IPV6} IPv6 addresses"));
+    let subject = Subject::services_behind_primary_ips(true, IPV4, IPV6);
+    screen.say(&format!(
+        "two nodes, Corosync and Pacemaker with fencing, {IPV4} IPv4 and {IPV6} IPv6 addresses, {} services",
+        ACTIVE.len()
+    ));
     let rig = Arc::new(Rig::start(subject, INTERVAL)?);
     screen.follow(&rig);
     let played = steps::play(&rig, &screen);
@@ -78,7 +84,7 @@ fn stay(rig: &Rig, screen: &Screen) -> Result<()> {
         let find = format!("pgrep -f '^{program} {} '", node.name);
         screen.say(&format!("to enter {}, as root elsewhere: nsenter -t $({find}) -m -u -i -n -p bash", node.name));
     }
-    screen.say("then try: crm_mon -1, ip addr, crm_resource --move …; Ctrl-C here ends the cluster");
+    screen.say("then try: crm_mon -1, ip addr, svstat /service/*, crm_resource --move …; Ctrl-C here ends the cluster");
     loop {
         std::thread::sleep(wait::TOOL);
     }

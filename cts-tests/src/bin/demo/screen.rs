@@ -4,12 +4,15 @@ use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use cts_tests::greenarrow::ACTIVE;
 use cts_tests::scenarios::Rig;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::io::IsTerminal;
 
-/// How often the live lines are refreshed: each look costs a run of ip(8) a node.
-const REFRESH: Duration = Duration::from_millis(300);
+use crate::services::running;
+
+/// How often the live lines are refreshed: each look costs a run of ip(8) and a look at all processes for each node.
+const REFRESH: Duration = Duration::from_millis(500);
 
 /// Lines that scroll, and live lines under them if standard output is a terminal.
 #[derive(Clone)]
@@ -65,11 +68,18 @@ impl Screen {
 fn show(rig: &Rig, nodes: &[ProgressBar], outside: &ProgressBar) {
     let all = rig.subject.addresses.len();
     for (node, line) in rig.cluster.nodes.iter().zip(nodes) {
-        line.set_message(match (node.is_on(), rig.held(node)) {
-            (false, _) => "no power".to_owned(),
-            (true, Ok(0)) => "on, holds no address".to_owned(),
-            (true, Ok(held)) => format!("on, holds {held} of {all} addresses"),
-            (true, Err(_)) => "starting or stopping".to_owned(),
+        let addresses = |held| match held {
+            0 => "holds no address".to_owned(),
+            held => format!("holds {held} of {all} addresses"),
+        };
+        let services = |count| match count {
+            0 => "runs no service".to_owned(),
+            count => format!("runs {count} of {} services", ACTIVE.len()),
+        };
+        line.set_message(match (node.is_on(), rig.held(node), running(node)) {
+            (false, _, _) => "no power".to_owned(),
+            (true, Ok(held), Ok(count)) => format!("on, {}, {}", addresses(held), services(count)),
+            (true, _, _) => "starting or stopping".to_owned(),
         });
     }
     let recently = Instant::now().checked_sub(rig.observer.interval() * 2).unwrap_or_else(Instant::now);

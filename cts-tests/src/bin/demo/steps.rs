@@ -12,6 +12,7 @@ use cts_tests::subject::{IP_FILE, ip_file};
 use cts_tests::wait;
 
 use crate::screen::Screen;
+use crate::services::{self, Client};
 
 /// The line that is added to the file and removed from it.
 const NEWCOMER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 78, 100, 1));
@@ -19,47 +20,64 @@ const NEWCOMER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 78, 100, 1));
 /// A monitor every 5 s applies an edit; this is ample.
 const EDIT: Duration = Duration::from_secs(30);
 
+/// What was seen from outside of one step: of the addresses, and of the SMTP server on one of them.
+struct Seen {
+    addresses: Outage,
+    smtp: Duration,
+}
+
 /// Plays every step, then prints the outages in a table.
 pub(crate) fn play(rig: &Rig, screen: &Screen) -> Result<()> {
-    start(rig, screen)?;
-    let moved = movement(rig, screen)?;
-    let edited = edits(rig, screen)?;
-    let cut = power_cut(rig, screen)?;
-    screen.say("longest silence of an address, measured from outside by ping:");
-    screen.say(&format!("  {:28}{:>10}{:>14}{:>14}", "", "median", "worst of IPv4", "worst of IPv6"));
-    for (name, outage) in
+    let client = Client::start(rig)?;
+    start(rig, &client, screen)?;
+    let moved = movement(rig, &client, screen)?;
+    let edited = edits(rig, &client, screen)?;
+    services::die(rig, &client, screen)?;
+    let cut = power_cut(rig, &client, screen)?;
+    screen.say("longest silence, measured from outside: of an address by ping, of the SMTP server by connecting:");
+    let head = ["median", "worst of IPv4", "worst of IPv6", "SMTP server"];
+    screen.say(&format!("  {:26}{:>10}{:>15}{:>15}{:>13}", "", head[0], head[1], head[2], head[3]));
+    for (name, Seen { addresses, smtp }) in
         [("planned move", moved), ("line added, line removed", edited), ("power cut with fencing", cut)]
     {
-        let [ipv4, ipv6] = [outage.worst_ipv4, outage.worst_ipv6].map(|worst| worst.map_or("-".to_owned(), seconds));
-        screen.say(&format!("  {name:28}{:>10}{ipv4:>14}{ipv6:>14}", seconds(outage.median)));
+        let [ipv4, ipv6] =
+            [addresses.worst_ipv4, addresses.worst_ipv6].map(|worst| worst.map_or("-".to_owned(), seconds));
+        let (median, smtp) = (seconds(addresses.median), seconds(smtp));
+        screen.say(&format!("  {name:26}{median:>10}{ipv4:>15}{ipv6:>15}{smtp:>13}"));
     }
-    let interval = rig.observer.interval().as_millis();
-    screen
-        .say(&format!("  (each address is asked every {interval} ms: no silence is shorter than that; IPv6 addresses"));
-    screen.say("   serve once the kernel has made sure that nobody else has them, which takes it one to two seconds)");
+    let [ping, connect] = [rig.observer.interval(), services::INTERVAL].map(|interval| interval.as_millis());
+    screen.say(&format!(
+        "  (asked every {ping} ms and {connect} ms: no silence is shorter than that; IPv6 addresses serve"
+    ));
+    screen.say("   once the kernel has made sure that nobody else has them, which takes it one to two seconds)");
     Ok(())
 }
 
-fn start(rig: &Rig, screen: &Screen) -> Result<()> {
+fn start(rig: &Rig, client: &Client, screen: &Screen) -> Result<()> {
     let holder = rig.healthy()?;
     let answered = rig.observer.all_answered(rig.cluster.began()).context("an address never answered")?;
     let took = seconds(answered - rig.cluster.began());
     let count = rig.subject.addresses.len();
     screen.say(&format!("start: {took} from power on to all {count} addresses answering, on {}", holder.name));
+    let (answered, banner) = client.greeted(rig.cluster.began())?;
+    let took = seconds(answered - rig.cluster.began());
+    screen.say(&format!("  {took} to the first client of the SMTP server at {}: \"{banner}\"", client.address));
     Ok(())
 }
 
-fn movement(rig: &Rig, screen: &Screen) -> Result<Outage> {
+fn movement(rig: &Rig, client: &Client, screen: &Screen) -> Result<Seen> {
     let (from, count) = (rig.healthy()?, rig.subject.addresses.len());
     let to = rig.cluster.peer(from)?;
-    screen.say(&format!("planned move of {count} addresses from {} to {}", from.name, to.name));
-    let outage = planned_move(rig)?;
-    screen.say(&format!("moved: {}", describe(outage)));
-    Ok(outage)
+    let began = Instant::now();
+    screen.say(&format!("planned move of {count} addresses and the services from {} to {}", from.name, to.name));
+    let addresses = planned_move(rig)?;
+    let seen = Seen { addresses, smtp: client.outage(began)? };
+    screen.say(&format!("moved: {}", seen.describe()));
+    Ok(seen)
 }
 
 /// A line comes and goes in the file of both nodes; nothing else changes.
-fn edits(rig: &Rig, screen: &Screen) -> Result<Outage> {
+fn edits(rig: &Rig, client: &Client, screen: &Screen) -> Result<Seen> {
     let holder = rig.healthy()?;
     let watch = AddressWatch::start(holder)?;
     let newcomer = Observer::start(&[NEWCOMER], Duration::from_millis(50))?;
@@ -77,16 +95,16 @@ fn edits(rig: &Rig, screen: &Screen) -> Result<Outage> {
     let after = rig.healthy()?;
     let lost = watch.lost(began, &rig.subject.addresses);
     ensure!(after.name == holder.name && lost.is_empty(), "the edits disturbed other addresses: {lost:?}");
-    let outage = rig.observer.outage(began, Instant::now());
-    screen.say(&format!("no failover, and no other address was touched: {}", describe(outage)));
-    Ok(outage)
+    let seen = Seen { addresses: rig.observer.outage(began, Instant::now()), smtp: client.outage(began)? };
+    screen.say(&format!("no failover, and no other address was touched: {}", seen.describe()));
+    Ok(seen)
 }
 
 fn edit(rig: &Rig, content: &str) -> Result<()> {
     rig.cluster.nodes.iter().try_for_each(|node| node.write_file(IP_FILE, content, 0o644, Owner::Root))
 }
 
-fn power_cut(rig: &Rig, screen: &Screen) -> Result<Outage> {
+fn power_cut(rig: &Rig, client: &Client, screen: &Screen) -> Result<Seen> {
     let victim = rig.healthy()?;
     let peer = rig.cluster.peer(victim)?;
     let began = Instant::now();
@@ -103,22 +121,27 @@ fn power_cut(rig: &Rig, screen: &Screen) -> Result<Outage> {
     let what = "every address to answer again";
     let answered = || Ok(rig.observer.all_answered(taken));
     let (answered, _) = wait::until_some(what, Duration::from_secs(30), wait::QUICK, answered)?;
-    let outage = rig.observer.outage(began, answered);
-    screen.say(&format!("{} took over: {}", peer.name, describe(outage)));
+    let addresses = rig.observer.outage(began, answered);
+    client.greeted(taken)?;
+    let seen = Seen { addresses, smtp: client.outage(began)? };
+    screen.say(&format!("{} took over: {}", peer.name, seen.describe()));
     rig.settled()?;
-    rig.cluster.cleanup(&rig.subject.main.id())?;
+    rig.subject.resources().try_for_each(|resource| rig.cluster.cleanup(&resource.id()))?;
     let holder = rig.healthy()?;
     ensure!(holder.name == peer.name, "the addresses went back to {} by themselves", holder.name);
     let back = seconds(began.elapsed());
     screen.say(&format!("{} is back and stands by, {back} after the cut", victim.name));
-    Ok(outage)
+    Ok(seen)
 }
 
-fn describe(outage: Outage) -> String {
-    let (worst, median) = (seconds(outage.worst), seconds(outage.median));
-    format!("{worst} outage at worst ({}), {median} in the median", outage.worst_address)
+impl Seen {
+    fn describe(&self) -> String {
+        let Outage { worst, median, worst_address, .. } = self.addresses;
+        let [worst, median, smtp] = [worst, median, self.smtp].map(seconds);
+        format!("{worst} outage at worst ({worst_address}), {median} in the median, {smtp} for the SMTP client")
+    }
 }
 
-fn seconds(duration: Duration) -> String {
+pub(crate) fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())
 }

@@ -53,6 +53,14 @@ pub struct Failure {
     pub reason: String,
 }
 
+impl Failure {
+    /// A degraded answer stands among the failed actions, and Pacemaker does not act upon it. Pacemaker 2.1 says
+    /// "OCF_DEGRADED" or "promoted (degraded)", 3 that the service "might fail soon".
+    pub fn is_degraded(&self) -> bool {
+        self.status.to_lowercase().contains("degraded") || self.status.contains("might fail soon")
+    }
+}
+
 /// Everything at one moment.
 #[derive(Clone, Debug)]
 pub struct Status {

@@ -234,15 +234,10 @@ fn wait_degraded(rig: &Rig, node: &Node, reason: &str) -> Result<()> {
     let mut seen = None;
     let waited = wait::until(&format!("{} to be degraded", node.name), WORD_GOES_ROUND, wait::TOOL, || {
         seen = rig.cluster.status().map(|status| status.failures);
-        let of_node = |failure: &&Failure| failure.node == node.name && is_degraded(&failure.status);
+        let of_node = |failure: &&Failure| failure.node == node.name && failure.is_degraded();
         Ok(seen.iter().flatten().filter(of_node).any(|failure| failure.reason.contains(reason)))
     });
     waited.map(drop).with_context(|| format!("{reason:?} is not the reason of {seen:?}"))
-}
-
-/// Pacemaker 2.1 says "OCF_DEGRADED" or "promoted (degraded)", 3 that the service "might fail soon".
-fn is_degraded(status: &str) -> bool {
-    status.to_lowercase().contains("degraded") || status.contains("might fail soon")
 }
 
 fn by_hand(rig: &Rig, node: &Node) -> Result<String> {

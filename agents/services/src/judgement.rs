@@ -33,7 +33,9 @@ pub(crate) enum Condition {
     SuperviseRestarted,
     /// Does not run, and no supervise runs for it.
     Dead,
-    /// Was brought up, and is not in the scan directory any more.
+    /// The same, and no name leads to its directory any more: its file system may be gone, with all that it has written.
+    Lost(i32, String),
+    /// Was brought up, does not run, and is not in the scan directory any more.
     Gone,
     /// Runs as supervise knows, and besides it as this process, which a dead supervise has left.
     Doubled(i32),
@@ -68,7 +70,7 @@ impl Condition {
             Self::Unsupervised(pid) => {
                 format!("{name} runs as process {pid}, but its supervise is dead and would not start it again")
             }
-            Self::Obscured(pid, why) => {
+            Self::Obscured(pid, why) | Self::Lost(pid, why) => {
                 format!("{name} runs as process {pid}, and its supervise cannot be asked: {why}")
             }
             Self::Down => format!("{name} is down, although its supervise is to keep it up"),

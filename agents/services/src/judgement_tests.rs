@@ -78,6 +78,7 @@ fn the_condition_of_one_service_among_others_decides_as_the_table_says() {
         (C::TakenDown, degraded, broken_off, "svc -u brings it up"),
         (C::SuperviseRestarted, degraded, degraded, "its supervise was started anew"),
         (C::Dead, degraded, broken_off, "no supervise runs for it"),
+        (C::Lost(7, "no link".into()), degraded, broken_off, "its supervise cannot be asked: no link"),
         (C::Gone, degraded, broken_off, "is gone from the scan directory"),
         (absent(), degraded, broken_off, "which is not there"),
         (broken(), degraded, broken_off, "run is missing"),

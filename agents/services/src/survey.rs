@@ -14,7 +14,7 @@ use crate::ports;
 use crate::processes::{Home, Process, Processes, identity};
 use crate::raise::{is_critical, normally_down};
 use crate::record::{Record, Role, Seen};
-use crate::scan::{DownFile, Look, Scan};
+use crate::scan::{DownFile, Fault, Look, Scan};
 use crate::supervise::Want;
 use crate::svscan::{self, StartSvscan};
 use crate::target::Target;
@@ -103,7 +103,7 @@ impl Survey {
                 normally_down: false,
                 critical: !log && settings.critical.matches(name),
                 unguarded: false,
-                condition: pid.map_or(Condition::Gone, |pid| Condition::Obscured(pid, why())),
+                condition: pid.map_or(Condition::Gone, |pid| Condition::Lost(pid, why())),
             }
         })
     }
@@ -135,12 +135,13 @@ fn condition(moment: &Moment, look: &Look, before: Option<&Seen>, after: Option<
     if look.pid().is_none()
         && let (Some(life), Some(why)) = (left(), moved(look, before))
     {
-        return Ok(Condition::Obscured(life.pid, why));
+        return Ok(Condition::Lost(life.pid, why));
     }
     let Some(status) = look.status.filter(|_| look.supervised) else {
         let abandoned = look.abandoned().filter(|life| Target::still_runs(look, before, *life)).or_else(left);
         return Ok(match (abandoned, &look.fault) {
-            (Some(life), Some(fault)) => Condition::Obscured(life.pid, fault.words().to_owned()),
+            (Some(life), Some(Fault::Absent(why))) => Condition::Lost(life.pid, why.clone()),
+            (Some(life), Some(Fault::Broken(why))) => Condition::Obscured(life.pid, why.clone()),
             (Some(life), None) => Condition::Unsupervised(life.pid),
             (None, Some(fault)) => Condition::Fault(fault.clone()),
             (None, None) => Condition::Dead,

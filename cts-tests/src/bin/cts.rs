@@ -86,8 +86,19 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "cluster",
-        about: "every scenario with ocf:greenarrow:primary-ips, as promotable clone and as plain resource",
-        kind: Kind::Test(&["-p", "cts-tests", "--test", "primary_ips_cluster", "--test", "primary_ips_standby"]),
+        about: "every scenario with the agents, as promotable clones and as plain resources, and what can harm them",
+        kind: Kind::Test(&[
+            "-p",
+            "cts-tests",
+            "--test",
+            "primary_ips_cluster",
+            "--test",
+            "primary_ips_standby",
+            "--test",
+            "services_cluster",
+            "--test",
+            "services_harm",
+        ]),
     },
     Check {
         name: "rpm",

@@ -96,7 +96,9 @@ impl Subject {
     /// `ocf:greenarrow:services` behind `ocf:greenarrow:primary-ips`, both promotable clones or both plain resources, with
     /// the emulated services on every node. No svscan runs until the agent starts it.
     pub fn services_behind_primary_ips(promotable: bool, ipv4: u16, ipv6: u16) -> Self {
+        // Without a threshold a failed follower stays where it is, for Pacemaker places the addresses first.
         let services = Primitive::ocf("services", "greenarrow", "services").parameter("svscan", "start");
+        let services = services.meta("migration-threshold", "1");
         let mut subject = if promotable {
             Self { follower: Some(Resource::Promotable(roles(services))), ..Self::primary_ips_promotable(ipv4, ipv6) }
         } else {

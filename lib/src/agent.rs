@@ -52,6 +52,8 @@ pub trait Agent: Sized {
 
 /// Which file the mutating actions of an instance lock.
 const LOCK: &str = "lock";
+/// The reason that the last monitor gave, if it gave one.
+const REASON: &str = "reason";
 /// How long stop waits for another action before it ends it. Only an action run by hand can be in the way: Pacemaker
 /// runs one at a time.
 const STOPS_PATIENCE: Duration = Duration::from_secs(3);
@@ -197,6 +199,20 @@ impl Run {
         Ok(values)
     }
 
+    /// Pacemaker hears of a recurring monitor only when its exit status changes (`cmd_finalize`, `last_notify_rc` in its
+    /// execd_commands.c). Of an instance that stays degraded for another reason only the log can tell.
+    fn log_new_reason(&self, finding: &Finding) {
+        let Some(reason) = &finding.reason else {
+            // There is none as a rule; what cannot be removed is only logged once more some day.
+            let _ = self.store.remove(REASON);
+            return;
+        };
+        if self.store.read(REASON).ok().flatten().as_ref() != Some(reason) {
+            self.log.warning(reason);
+            let _ = self.store.write(REASON, reason);
+        }
+    }
+
     fn lock(&self) -> Result<Option<Lock>, Failure> {
         if !self.action.changes_the_resource() {
             return Ok(None);
@@ -230,12 +246,19 @@ fn report(environment: &Environment, run: Option<&Run>, outcome: &Found) -> u8 {
     let status = outcome::exit_status(outcome);
     if let Some(run) = run {
         run.log.step(&format!("{} ends with {status}", run.action.name()));
-        // What monitor found Pacemaker logs by itself, and only when it changed.
+        // What a probe found Pacemaker logs by itself.
         if let Err(failure) = outcome
             && run.environment.by_pacemaker()
             && !(run.action == Action::Monitor && run.environment.probe())
         {
             run.log.error(failure.reason());
+        }
+        if let Ok(finding) = outcome
+            && run.environment.by_pacemaker()
+            && run.action == Action::Monitor
+            && !run.environment.probe()
+        {
+            run.log_new_reason(finding);
         }
         if let Ok(finding) = outcome
             && speaks_to_a_person(environment)

@@ -25,6 +25,8 @@ pub(crate) enum Condition {
     Unsupervised(i32),
     /// Runs, as this process, and its supervise, which may live, cannot be asked: why.
     Obscured(i32, String),
+    /// The same, and no name leads to its directory any more: its file system may be gone, with all that it has written.
+    Lost(i32, String),
     /// Does not run; supervise is to start it.
     Down,
     /// Does not run and is not to be started, as after `svc -d`.
@@ -33,8 +35,6 @@ pub(crate) enum Condition {
     SuperviseRestarted,
     /// Does not run, and no supervise runs for it.
     Dead,
-    /// The same, and no name leads to its directory any more: its file system may be gone, with all that it has written.
-    Lost(i32, String),
     /// Was brought up, does not run, and is not in the scan directory any more.
     Gone,
     /// Runs as supervise knows, and besides it as this process, which a dead supervise has left.

@@ -32,6 +32,7 @@ pub mod packages;
 pub mod port_watch;
 pub mod process;
 pub mod scenarios;
+pub mod services;
 pub mod subject;
 pub mod supervision;
 pub mod wait;

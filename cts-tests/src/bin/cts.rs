@@ -59,7 +59,7 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "namespace",
-        about: "every action and state of ocf:greenarrow:primary-ips, with the kernel as witness",
+        about: "every action and state of the agents, with the kernel, /proc and real daemontools as witnesses",
         kind: Kind::Test(&[
             "-p",
             "cts-tests",
@@ -77,6 +77,8 @@ const CHECKS: &[Check] = &[
             "primary_ips_network",
             "--test",
             "primary_ips_roles",
+            "--test",
+            "services_roles",
         ]),
     },
     Check {

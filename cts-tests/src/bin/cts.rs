@@ -83,6 +83,8 @@ const CHECKS: &[Check] = &[
             "services_monitor",
             "--test",
             "services_roles",
+            "--test",
+            "services_stop",
         ]),
     },
     Check {

@@ -82,6 +82,8 @@ const CHECKS: &[Check] = &[
             "--test",
             "services_monitor",
             "--test",
+            "services_mounts",
+            "--test",
             "services_roles",
             "--test",
             "services_stop",

@@ -78,6 +78,8 @@ const CHECKS: &[Check] = &[
             "--test",
             "primary_ips_roles",
             "--test",
+            "services_by_hand",
+            "--test",
             "services_faults",
             "--test",
             "services_monitor",

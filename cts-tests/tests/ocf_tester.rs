@@ -1,4 +1,4 @@
-//! ocf-tester of resource-agents over the real agent, in a network of its own: not one word of complaint.
+//! ocf-tester of resource-agents over the real agents, in namespaces of their own: not one word of complaint.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
@@ -8,15 +8,20 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use cts_tests::command::{Output, command};
+use cts_tests::command::{Output, command, reap_orphans};
+use cts_tests::daemontools::Places;
+use cts_tests::greenarrow::{ACTIVE, Init, standard_tree};
 use cts_tests::isolation::{Isolation, enter};
 use cts_tests::node::Held;
 use cts_tests::subject::ip_file;
+use cts_tests::supervision::Supervision;
 use cts_tests::{installed, network, packages, wait};
 
 /// ocf-tester also calls the agent as nobody, who may not look into a developer's home directory.
 const AGENT: &str = "/run/greenarrow/primary-ips";
+const SERVICES: &str = "/run/greenarrow/services";
 const IP_FILE: &str = "/run/hvmail_primary_ips";
+const LIST: &str = "ip_file=/run/hvmail_primary_ips";
 const EVENTS: &str = "/run/events";
 
 /// What Pacemaker sends to every agent: with it and without the settings of a clone the resource is a plain one.
@@ -45,10 +50,9 @@ fn install(path: &str, content: &[u8]) -> Result<()> {
     Ok(fs::set_permissions(path, Permissions::from_mode(0o755))?)
 }
 
-fn ocf_tester(agent: &str, more: &[&str]) -> Result<Output> {
-    let list = format!("ip_file={IP_FILE}");
-    let parameters = [list.as_str()].into_iter().chain(more.iter().copied()).flat_map(|parameter| ["-o", parameter]);
-    let tester = command(["ocf-tester", "-n", "ips"]).args(parameters).arg(agent).bare_environment();
+fn ocf_tester(agent: &str, parameters: &[&str]) -> Result<Output> {
+    let parameters = parameters.iter().flat_map(|parameter| ["-o", parameter]);
+    let tester = command(["ocf-tester", "-n", "tested"]).args(parameters).arg(agent).bare_environment();
     tester.within(Duration::from_secs(120)).run()
 }
 
@@ -81,7 +85,7 @@ fn passes(ipv4: u16, ipv6: u16, more: &[&str]) -> Result<()> {
         let addresses = [network::service_ipv4(ipv4), network::service_ipv6(ipv6)].concat();
         fs::write(IP_FILE, ip_file(&addresses))?;
         let seen = Seen::begin()?;
-        let output = ocf_tester(AGENT, more)?;
+        let output = ocf_tester(AGENT, &[&[LIST], more].concat())?;
         let seen = seen.end()?;
         assert_eq!(output.all(), format!("Beginning tests for {AGENT}...\n{AGENT} passed all tests\n"));
         assert_eq!(output.code(), Some(0));
@@ -120,11 +124,54 @@ fn an_agent_that_lies_about_stop_is_found_out() -> Result<()> {
         fs::write(IP_FILE, ip_file(&network::service_ipv4(2)))?;
         let liar = "/run/greenarrow/liar";
         install(liar, format!("#!/bin/sh\n[ \"$1\" = stop ] || exec {AGENT} \"$@\"\n").as_bytes())?;
-        let output = ocf_tester(liar, &[PLAIN])?;
+        let output = ocf_tester(liar, &[LIST, PLAIN])?;
         assert_eq!(output.code(), Some(1), "{}", output.all());
         let said = output.all();
         assert!(said.contains("* rc=0: Monitoring a stopped resource should return 7"), "{said}");
         assert!(said.contains(&format!("Tests failed: {liar} failed ")), "{said}");
         Ok(())
     })
+}
+
+/// Runs ocf-tester over the standard tree of services with real supervises: it prints the two lines of success, each
+/// service was up and is not any more, and those that are none of it were left alone.
+fn services_pass(more: &[&str]) -> Result<()> {
+    packages::require(&[packages::CLUSTER, packages::CHECKS].concat())?;
+    installed::build(&["services"])?;
+    enter(Isolation::Network, || {
+        reap_orphans()?;
+        install(SERVICES, &fs::read(installed::agent("services")?)?)?;
+        let tree = standard_tree(Places::private()).init(Init::Works(0));
+        let services = Supervision::here(tree.places.clone());
+        services.lay_down(&tree.items())?;
+        let parameters = [
+            format!("service_dir={}", tree.places.scan),
+            format!("mta_control={}", tree.places.program("hvmail_init")),
+            format!("status_command={}", tree.places.program("greenarrow_status")),
+            "svscan=start".to_owned(),
+            "settle_time=1s".to_owned(),
+        ];
+        let parameters: Vec<_> = parameters.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        let output = ocf_tester(SERVICES, &parameters)?;
+        assert_eq!(output.all(), format!("Beginning tests for {SERVICES}...\n{SERVICES} passed all tests\n"));
+        assert_eq!(output.code(), Some(0));
+        for name in ACTIVE {
+            ensure!(services.starts(name)? > 0, "{name} was never up");
+        }
+        assert_eq!(services.names()?, ["hvmail-postgres", "other-thing"]);
+        assert_eq!((services.starts("hvmail-postgres")?, services.starts("other-thing")?), (1, 1));
+        let logs = services.processes()?.into_iter().filter(|one| one.arguments.iter().any(|word| word == "multilog"));
+        assert_eq!(logs.count(), 2, "of the logs only those of the two may run");
+        Ok(())
+    })
+}
+
+#[test]
+fn services_as_promotable_clone() -> Result<()> {
+    services_pass(&[])
+}
+
+#[test]
+fn services_as_plain_resource() -> Result<()> {
+    services_pass(&[PLAIN])
 }

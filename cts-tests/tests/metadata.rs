@@ -238,7 +238,7 @@ impl Example {
     fn with_pcs(&self, cluster: &Cluster) -> Result<()> {
         let node = cluster.any()?;
         let argv = self.text("With pcs:")?;
-        let said = silent(node, &argv.split_whitespace().collect::<Vec<_>>())?;
+        let said = silent(node, &argv.replace("\\\n", "").split_whitespace().collect::<Vec<_>>())?;
         ensure!(said.is_empty(), "pcs has something to say: {said}");
         self.promoted(cluster)?;
         assert_eq!(self.operations(node)?, self.advertised()?, "what pcs made of the meta-data");

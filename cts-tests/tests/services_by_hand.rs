@@ -34,7 +34,7 @@ fn monitor_says_in_words_what_it_found_when_text_is_asked_for() -> Result<()> {
         says(0, &format!("unpromoted and ready: 8 services in /run/service, none runs; {down}"))?;
         let promoted = agent.exits(0, "promote")?;
         ensure!(
-            promoted.stdout == "promote: done\n" && promoted.stderr.contains("8 services of /run/service are up"),
+            promoted.stdout == "promote: done\n" && promoted.stderr.contains("up: 8 services of /run/service"),
             "{promoted:#?}"
         );
         says(8, &format!("promoted: 8 services in /run/service, all run that should; {down}"))?;
@@ -171,7 +171,8 @@ fn a_reload_takes_up_what_changed_and_with_wrong_parameters_nothing() -> Result<
             }
             narrow.exits(status, "monitor")?.without_reason()?;
             agent.exits(0, "reload-agent")?.without_reason()?.logs(&["brought up: hvmail-b"])?;
-            assert_eq!(services.names()?, ["hvmail-a", "hvmail-b"]);
+            // supervise has told of the process; that it has come to exec is seen a moment later.
+            services.wait_names(&["hvmail-a", "hvmail-b"])?;
             agent.exits(status, "monitor")?.without_reason()?;
             agent.succeeds(&["stop"])?;
         }

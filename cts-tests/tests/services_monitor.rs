@@ -102,7 +102,7 @@ fn a_service_that_dies_at_once_hinders_the_others_only_if_it_is_critical() -> Re
         let agent = promotable()?;
         agent.succeeds(&["start"])?;
         let words = ["hvmail-b flaps: it ended 3 times", "it logged last: ", "fatal: hvmail-b cannot read its config"];
-        agent.exits(0, "promote")?.without_reason()?.logs(&words)?.logs(&["1 services of /run/service are up"])?;
+        agent.exits(0, "promote")?.without_reason()?.logs(&words)?.logs(&["up: 1 service of /run/service"])?;
         let flapping = |agent: &Agent, status| {
             wait::until("supervise to start it again", AMPLE, wait::QUICK, || {
                 let answer = agent.run("monitor")?;
@@ -302,7 +302,7 @@ fn a_monitor_is_one_exec_and_no_fork_also_of_200_services() -> Result<()> {
         wait::until("svscan to have started the supervises", AMPLE, wait::TOOL, all)?;
         clone.exits(0, "monitor")?.without_reason()?;
         cheap(0)?;
-        clone.exits(0, "promote")?.logs(&["200 services of /run/service are up"])?;
+        clone.exits(0, "promote")?.logs(&["up: 200 services of /run/service"])?;
         clone.exits(8, "monitor")?.without_reason()?;
         cheap(8)?;
         let deep =

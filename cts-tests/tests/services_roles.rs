@@ -60,7 +60,7 @@ fn a_promotable_instance_has_its_services_while_it_is_promoted_and_at_no_other_t
         }
 
         for round in 1..=2 {
-            agent.exits(0, "promote")?.without_reason()?.logs(&["8 services of /run/service are up"])?;
+            agent.exits(0, "promote")?.without_reason()?.logs(&["up: 8 services of /run/service"])?;
             assert_eq!(services.names()?, beside_strangers(ACTIVE));
             agent.exits(8, "monitor")?.without_reason()?;
             agent.exits(8, "probe")?.without_reason()?;
@@ -70,11 +70,11 @@ fn a_promotable_instance_has_its_services_while_it_is_promoted_and_at_no_other_t
             assert_eq!(services.running()?, before, "a second promote has restarted something");
             assert_eq!(starts(services, ACTIVE)?, [round; ACTIVE.len()]);
             if round == 1 {
-                let words = ["hvmail_init stop: Stopping MTA: 1 messages left ...", "8 services were ended"];
+                let words = ["hvmail_init stop: Stopping MTA: 1 messages left ...", "ended: 8 services"];
                 agent.exits(0, "demote")?.without_reason()?.logs(&words)?;
                 assert_eq!(services.running()?, strangers, "what does not belong to it was touched");
                 agent.exits(0, "monitor")?.without_reason()?;
-                agent.exits(0, "demote")?.without_reason()?.logs(&["0 services were ended"])?;
+                agent.exits(0, "demote")?.without_reason()?.logs(&["ended: 0 services"])?;
             }
         }
         agent.exits(0, "stop")?.without_reason()?;
@@ -170,7 +170,7 @@ fn what_svscan_has_started_before_is_ended_by_a_start_and_does_not_come_back() -
         services.start_svscan()?;
         services.wait_names(&tree.starting())?;
         let agent = promotable()?;
-        agent.exits(0, "start")?.logs(&["WARNING: 9 services ran before the start and have been ended"])?;
+        agent.exits(0, "start")?.logs(&["WARNING: 9 services ran before the start and had to be ended"])?;
         assert_eq!(services.names()?, STRANGERS);
         agent.exits(0, "monitor")?.without_reason()?;
         for name in ACTIVE {
@@ -216,7 +216,7 @@ fn just_what_the_parameters_and_the_down_files_say_is_brought_up() -> Result<()>
         services.wait_names(&["other", "web-excluded"])?;
         take_down(services, &["other", "web-excluded"])?;
         services.wait_names(&[])?;
-        agent.exits(0, "promote")?.logs(&["2 services of /run/service are up"])?;
+        agent.exits(0, "promote")?.logs(&["up: 2 services of /run/service"])?;
         assert_eq!(services.names()?, ["web-a", "web-b"]);
         agent.exits(8, "monitor")?.without_reason()?;
         // With a changed parameter a second promote brings up what is missing, and nothing twice.

@@ -6,6 +6,7 @@ use crate::guard;
 use crate::lower::lower;
 use crate::parameters::Settings;
 use crate::record::Record;
+use crate::scan::services;
 use crate::stop::readable_record;
 
 pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
@@ -23,6 +24,6 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
         let svscan = before.and_then(|before| before.svscan);
         Record { svscan, ..Record::unpromoted() }.write(&run.store)?;
     }
-    run.log.info(&format!("{count} services were ended"));
+    run.log.info(&format!("ended: {}", services(count)));
     Ok(())
 }

@@ -10,7 +10,7 @@ use crate::parameters::Settings;
 use crate::processes::Process;
 use crate::raise::{end_orphans_of, up};
 use crate::record::{Record, Role, life_of};
-use crate::scan::Scan;
+use crate::scan::{Scan, services};
 use crate::survey::Survey;
 use crate::svscan;
 use crate::target::Target;
@@ -53,8 +53,8 @@ fn adopt(run: &Run, settings: &Settings, survey: &mut Survey, found: Found) -> R
     survey.record = Some(record);
     survey.changed = true;
     run.log.info(&format!(
-        "{count} services ran before this instance was started, by hand or by the vendor's script, and are its own from here \
-         on"
+        "{} ran before this instance was started, by hand or by the vendor's script; its own from here on",
+        services(count)
     ));
     Ok(found)
 }

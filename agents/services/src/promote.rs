@@ -5,6 +5,7 @@ use ocf::{Done, Lapse, Run};
 use crate::parameters::Settings;
 use crate::raise::raise;
 use crate::record::Record;
+use crate::scan::services;
 
 pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
     if !run.environment.promotable() {
@@ -23,6 +24,6 @@ pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
 pub(crate) fn activate(run: &Run, settings: &Settings) -> Done {
     let before = Record::read(&run.store)?;
     let count = raise(run, settings, before.as_ref())?;
-    run.log.info(&format!("{count} services of {} are up", settings.service_dir.display()));
+    run.log.info(&format!("up: {} of {}", services(count), settings.service_dir.display()));
     Ok(())
 }

@@ -159,6 +159,11 @@ fn look(unit: Unit) -> Look {
     look_through(unit, None)
 }
 
+/// So many services, for a sentence.
+pub(crate) fn services(count: usize) -> String {
+    if count == 1 { "1 service".to_owned() } else { format!("{count} services") }
+}
+
 /// In the usual case three files are opened or looked at, and nothing else: a monitor does this for each unit. Through the
 /// directory of the service, if that could be opened; its name tells what is wrong otherwise.
 fn look_through(unit: Unit, service: Option<&Opened>) -> Look {

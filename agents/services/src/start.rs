@@ -8,7 +8,7 @@ use crate::monitor::READY;
 use crate::parameters::Settings;
 use crate::promote;
 use crate::record::Record;
-use crate::scan::{Fault, Scan};
+use crate::scan::{Fault, Scan, services};
 use crate::svscan::{self, StartSvscan};
 
 pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
@@ -27,7 +27,7 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     guard::settle(run, settings)?;
     let count = lower(run, settings, None)?;
     if count > 0 {
-        run.log.warning(&format!("{count} services ran before the start and have been ended"));
+        run.log.warning(&format!("{} ran before the start and had to be ended", services(count)));
     }
     let mut record = Record::unpromoted();
     // Without the guard svscan would start the services as well.

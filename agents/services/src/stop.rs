@@ -7,6 +7,7 @@ use crate::guard;
 use crate::lower::lower;
 use crate::parameters::Settings;
 use crate::record::Record;
+use crate::scan::services;
 
 pub(crate) fn stop(run: &Run, settings: &Settings) -> Done {
     // First, so that nothing that a supervise or svscan brings back starts while the rest is being ended.
@@ -15,7 +16,7 @@ pub(crate) fn stop(run: &Run, settings: &Settings) -> Done {
     }
     let count = lower(run, settings, readable_record(run).as_ref())?;
     Record::remove(&run.store)?;
-    run.log.info(&format!("{count} services were ended"));
+    run.log.info(&format!("ended: {}", services(count)));
     run.cluster().promotion_score(None);
     run.cluster().forget();
     Ok(())

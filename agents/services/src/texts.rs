@@ -74,6 +74,7 @@ pub(crate) const EXAMPLES: &str = "\
 With crm:
 
     primitive mail ocf:greenarrow:services params svscan=start \\
+        meta migration-threshold=1 failure-timeout=10min \\
         op start timeout=300s interval=0s op stop timeout=300s interval=0s \\
         op promote timeout=180s interval=0s op demote timeout=300s interval=0s \\
         op monitor interval=10s timeout=30s role=Promoted \\
@@ -82,12 +83,16 @@ With crm:
 
 With pcs:
 
-    pcs resource create mail ocf:greenarrow:services svscan=start promotable
+    pcs resource create mail ocf:greenarrow:services svscan=start \\
+        meta migration-threshold=1 failure-timeout=10min promotable
 
 Where the addresses are the promotable clone ips-clone, with crm:
 
     colocation mail-with-ips inf: mail-clone:Promoted ips-clone:Promoted
     order mail-after-ips Mandatory: ips-clone:promote mail-clone:promote
+
+Pacemaker places the addresses first: without migration-threshold a resource that follows them and has failed is recovered \
+where they are, again and again, however ready the other node is.
 
 The vendor's own start at boot must be off: systemctl disable greenarrow. Then no svscan runs after a boot, and \
 svscan=start makes the agent start it.";

@@ -48,7 +48,7 @@ pub fn build(agents: &[&str]) -> Result<()> {
     for agent in agents {
         cargo(&["--release", "--package", agent])?;
     }
-    let mut rig = vec!["--package", "cts-tests", "--bin", "rig-node", "--bin", "fence_rig"];
+    let mut rig = vec!["--package", "cts-tests", "--bin", "rig-node", "--bin", "rig-systemd", "--bin", "fence_rig"];
     if directory_of_programs()?.ends_with("release") {
         rig.push("--release");
     }

@@ -20,6 +20,7 @@ pub const CLUSTER: &[&str] = &[
     "procps",
     "resource-agents",
     "ucspi-tcp",
+    "systemd",
     "util-linux",
 ];
 

@@ -89,6 +89,8 @@ const CHECKS: &[Check] = &[
             "services_roles",
             "--test",
             "services_stop",
+            "--test",
+            "services_systemd",
         ]),
     },
     Check {

@@ -41,13 +41,18 @@ pub trait Agent: Sized {
     /// From promoted to unpromoted.
     fn demote(&self, run: &Run) -> Done;
     /// Hears what happens to the other instances; Pacemaker ignores what comes of it.
-    fn notify(&self, run: &Run, notification: &Notification);
+    fn notify(&self, run: &Run, notification: &Notification) {
+        run.log.debug(&format!("{:?} {:?}: nothing to do", notification.when, notification.operation));
+    }
     /// Takes up what changed: files (reload) and reloadable parameters (reload-agent).
     fn reload(&self, run: &Run) -> Done;
     /// Checks what the table cannot: at level 0 the parameters, at 10 the node.
     fn validate(&self, run: &Run, level: u32) -> Done;
-    /// Goes on with what [`Run::continue_in_background`] began.
-    fn background(&self, run: &Run) -> Done;
+    /// Goes on with what [`Run::continue_in_background`] began, for an agent that begins something.
+    fn background(&self, run: &Run) -> Done {
+        run.log.debug("nothing was begun that goes on in the background");
+        Ok(())
+    }
 }
 
 /// Which file the mutating actions of an instance lock.

@@ -6,7 +6,7 @@
 
 use std::process::ExitCode;
 
-use ocf::{About, Agent, Done, Found, Notification, Run, Values};
+use ocf::{About, Agent, Done, Found, Run, Values};
 
 mod announce;
 mod announcer;
@@ -68,10 +68,6 @@ impl Agent for PrimaryIps {
 
     fn demote(&self, run: &Run) -> Done {
         demote::demote(run, &self.settings)
-    }
-
-    fn notify(&self, run: &Run, notification: &Notification) {
-        run.log.debug(&format!("{:?} {:?}: nothing to do", notification.when, notification.operation));
     }
 
     fn reload(&self, run: &Run) -> Done {

@@ -5,7 +5,7 @@
 
 use std::process::ExitCode;
 
-use ocf::{About, Agent, Done, Found, Notification, Run, Values};
+use ocf::{About, Agent, Done, Found, Run, Values};
 
 mod demote;
 mod escalation;
@@ -66,21 +66,12 @@ impl Agent for Services {
         demote::demote(run, &self.settings)
     }
 
-    fn notify(&self, run: &Run, notification: &Notification) {
-        run.log.debug(&format!("{:?} {:?}: nothing to do", notification.when, notification.operation));
-    }
-
     fn reload(&self, run: &Run) -> Done {
         reload::reload(run, &self.settings)
     }
 
     fn validate(&self, run: &Run, level: u32) -> Done {
         if level < 10 { Ok(()) } else { validate::validate(run, &self.settings) }
-    }
-
-    fn background(&self, run: &Run) -> Done {
-        run.log.debug("nothing was begun that goes on in the background");
-        Ok(())
     }
 }
 

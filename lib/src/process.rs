@@ -96,7 +96,7 @@ impl Program {
     /// The same, and hands over each line of its output and of its errors as it comes: for a program that shows progress.
     pub fn run_telling(self, deadline: Deadline, tell: &mut dyn FnMut(&str)) -> Result<Output> {
         let name = self.name.clone();
-        let program = self.as_its_user()?;
+        let program = self.behind_setpriv()?;
         let mut child = program.spawn()?;
         let group = Pid::from_raw(child.id().try_into().context("a process id is larger than the kernel makes them")?);
         let collected = collect(&mut child, &program.input, deadline, tell);
@@ -124,7 +124,7 @@ impl Program {
     /// kills the action's process group on a timeout, does not reach it, and in the system's locale. Its standard output
     /// goes nowhere.
     pub fn daemon(self, input: Stdio, errors: Stdio) -> Result<()> {
-        let mut inner = self.as_its_user()?;
+        let mut inner = self.behind_setpriv()?;
         let Some(path) = inner.path() else { bail!("{} is not installed", inner.name) };
         inner.arguments.splice(0..0, [OsString::from("--fork"), path.into()]);
         let mut command = Self { name: "setsid".to_owned(), ..inner }.command()?;
@@ -138,7 +138,7 @@ impl Program {
 
     /// Behind setpriv(1) of util-linux where it is to run as somebody else: the standard library gives a child no
     /// supplementary groups (`Command::groups` is not stable), and setpriv, unlike su(1), starts no shell and no PAM session.
-    fn as_its_user(mut self) -> Result<Self> {
+    fn behind_setpriv(mut self) -> Result<Self> {
         let Some((uid, gid)) = self.user.take() else { return Ok(self) };
         let Some(path) = self.path() else { bail!("{} is not installed", self.name) };
         // --init-groups wants the user to be known.
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_program_runs_as_its_user_with_that_users_groups() {
+    fn a_program_runs_run_by_its_user_with_that_users_groups() {
         let nobody = User::from_name("nobody").unwrap().unwrap();
         let (uid, gid) = (nobody.uid.as_raw(), nobody.gid.as_raw());
         let output = Program::new("id").args(["-un"]).as_user(uid, gid).run(soon()).unwrap();

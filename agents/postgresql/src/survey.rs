@@ -1,0 +1,109 @@
+//! One look at the server: its processes, and what it says over its socket.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::statvfs::statvfs;
+use ocf::{Deadline, Run};
+
+use crate::contact::{Closed, Contact, contact};
+use crate::installation::Version;
+use crate::judgement::Seen;
+use crate::parameters::Settings;
+use crate::postmaster::Processes;
+use crate::server::Said;
+use crate::wire::Wire;
+
+/// Where the server's processes stood when it was started: a stop must find them when the directory is gone.
+const PLACE: &str = "place";
+/// How long a look waits for a server that is just starting up again.
+const STARTING: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The data directory as its processes have it: without symbolic links; as it was at the start when it cannot be found.
+pub(crate) fn place(run: &Run, settings: &Settings) -> PathBuf {
+    fs::canonicalize(&settings.datadir).unwrap_or_else(|_| {
+        let known = run.store.read(PLACE).ok().flatten();
+        known.map_or_else(|| settings.datadir.clone(), PathBuf::from)
+    })
+}
+
+pub(crate) fn note_place(run: &Run, data: &Path) -> Result<()> {
+    run.store.write(PLACE, &data.to_string_lossy())
+}
+
+/// The server as it is, and the connection if there is one.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    pub(crate) data: PathBuf,
+    pub(crate) seen: Seen,
+    pub(crate) wire: Option<Wire>,
+}
+
+impl Survey {
+    /// Looks once.
+    pub(crate) fn take(run: &Run, settings: &Settings, deadline: Deadline) -> Result<Self> {
+        let data = place(run, settings);
+        let none = |seen| Ok(Self { data: data.clone(), seen, wire: None });
+        let file = match Processes::of(&data)? {
+            Processes::None => return none(Seen::Absent),
+            Processes::Stray(pids) => return none(Seen::Orphans(pids.len())),
+            Processes::Postmaster(file) => file,
+        };
+        let mut wire = match contact(settings, &data, &file, deadline) {
+            Contact::Answering(wire) => wire,
+            Contact::Closed(why, words) => return none(Seen::Closed(why, words)),
+            Contact::Mute(why) => return none(Seen::Mute(why)),
+        };
+        let version = Version::read(&data)?;
+        match Said::ask(&mut wire, version) {
+            Ok(said) => Ok(Self { data, seen: Seen::Answering(said), wire: Some(wire) }),
+            Err(error) => none(Seen::Mute(format!("{error:#}"))),
+        }
+    }
+
+    /// Looks, and looks again at what may pass by itself: a server that comes up again after one of its processes crashed,
+    /// one that ends, one whose role changed between two questions.
+    pub(crate) fn of_monitor(run: &Run, settings: &Settings) -> Result<Self> {
+        let patience = run.deadline.at_most(STARTING);
+        loop {
+            let survey = Self::take(run, settings, run.deadline)?;
+            let passing = matches!(
+                survey.seen,
+                Seen::Closed(Closed::Starting | Closed::Stopping, _) | Seen::Mute(_) | Seen::Orphans(_)
+            );
+            if !passing || !patience.sleep(LOOK_AGAIN) {
+                return Ok(survey);
+            }
+        }
+    }
+
+    pub(crate) fn said(&self) -> Option<&Said> {
+        match &self.seen {
+            Seen::Answering(said) => Some(said),
+            _ => None,
+        }
+    }
+}
+
+/// The file system of the data directory or of pg_wal that has less than `least` percent free, for a sentence.
+pub(crate) fn nearly_full(data: &Path, least: u64) -> Option<String> {
+    let wal = ["pg_wal", "pg_xlog"].map(|name| data.join(name));
+    let places = std::iter::once(data.to_owned()).chain(wal.into_iter().find(|path| path.exists()));
+    places.into_iter().find_map(|path| match free(&path) {
+        Ok(percent) if percent < least => {
+            Some(format!("the file system of {} has {percent} % free; disk_min_free is {least}", path.display()))
+        }
+        Ok(_) => None,
+        Err(error) => Some(format!("{error:#}")),
+    })
+}
+
+fn free(path: &Path) -> Result<u64> {
+    let facts =
+        statvfs(path).with_context(|| format!("cannot tell how full the file system of {} is", path.display()))?;
+    let (free, all) = (facts.blocks_available(), facts.blocks());
+    Ok((free * 100).checked_div(all).unwrap_or(100))
+}

@@ -72,9 +72,14 @@ pub struct Answer {
 impl Agent {
     /// primary-ips as Pacemaker 2.1 calls it in a promotable clone, from a place that every user can read.
     pub fn promotable() -> Result<Self> {
-        let program = Path::new(STATE).join("primary-ips");
+        Ok(Self::of("primary-ips", INSTANCE, "n1")?.set("ip_file", IP_FILE))
+    }
+
+    /// Any agent of the workspace as Pacemaker 2.1 calls it for an instance of a promotable clone on `node`.
+    pub fn of(name: &str, instance: &str, node: &str) -> Result<Self> {
+        let program = Path::new(STATE).join(name);
         if !program.exists() {
-            let built = installed::agent("primary-ips")?;
+            let built = installed::agent(name)?;
             fs::copy(&built, &program).with_context(|| format!("cannot copy {}", built.display()))?;
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
         }
@@ -84,14 +89,13 @@ impl Agent {
             clone.iter().fold(agent, |agent, (name, value)| agent.env(&format!("OCF_RESKEY_CRM_meta_{name}"), value));
         Ok(agent
             .env("OCF_RESKEY_crm_feature_set", "3.16.1")
-            .env("OCF_RESKEY_CRM_meta_on_node", "n1")
-            .env("OCF_RESOURCE_INSTANCE", INSTANCE)
-            .env("OCF_RESOURCE_TYPE", "primary-ips")
+            .env("OCF_RESKEY_CRM_meta_on_node", node)
+            .env("OCF_RESOURCE_INSTANCE", instance)
+            .env("OCF_RESOURCE_TYPE", name)
             .env("OCF_RESOURCE_PROVIDER", "greenarrow")
             .env("OCF_ROOT", "/usr/lib/ocf")
             .env("HA_LOGFACILITY", "none")
-            .env("HA_LOGFILE", LOG_FILE)
-            .set("ip_file", IP_FILE))
+            .env("HA_LOGFILE", LOG_FILE))
     }
 
     /// The same as a plain resource: Pacemaker then sends a feature set and nothing of a clone.

@@ -25,6 +25,7 @@ pub mod node;
 pub mod observer;
 pub mod other_host;
 pub mod packages;
+pub mod postgres;
 pub mod process;
 pub mod scenarios;
 pub mod subject;

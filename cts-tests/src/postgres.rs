@@ -125,6 +125,12 @@ impl Server {
         Ok(server)
     }
 
+    /// The same with its data directory elsewhere.
+    #[must_use]
+    pub fn moved_to(&self, data: &str) -> Self {
+        Self { data: data.to_owned(), ..self.clone() }
+    }
+
     /// The directory of its socket and its log.
     pub fn home(&self) -> &str {
         self.data.strip_suffix("/data").unwrap_or(&self.data)

@@ -25,6 +25,7 @@ use crate::upkeep;
 const LARGEST_LOG: u64 = 16 << 20;
 /// So much of the log's end is looked at for the reason of a failed start.
 const LAST_WORDS: u64 = 4096;
+const LINES: usize = 6;
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A long replay says so this often.
 const PROGRESS: Duration = Duration::from_secs(10);
@@ -36,14 +37,13 @@ const ENDED: Duration = Duration::from_millis(500);
 /// Starts the server as a standby and gives back what it says once it answers.
 pub(crate) fn as_standby(run: &Run, settings: &Settings, installed: &Installation) -> Result<Standby, Failure> {
     configure(run, settings, installed)?;
-    if postmaster::remove_pid_file(&installed.data)? {
-        run.log.info("a pid file of a server that is gone was removed");
-    }
-    survey::note_place(run, &installed.data)?;
+    postmaster::clear_leftovers(run, &installed.data, &settings.socket_directory, settings.port)?;
     let (log, before) = open_log(settings, installed)?;
     let begun = Instant::now();
     installed.server(settings, &[]).daemon(Stdio::null(), log.into())?;
-    await_answer(run, settings, before, begun)
+    let standby = await_answer(run, settings, before, begun)?;
+    survey::note_server(run, &installed.data)?;
+    Ok(standby)
 }
 
 /// Lays down what makes the next start that of a standby, and proves that the server would take it up.
@@ -112,7 +112,7 @@ fn last_words(settings: &Settings, before: u64) -> String {
     let from = usize::try_from(before.max((bytes.len() as u64).saturating_sub(LAST_WORDS))).unwrap_or(usize::MAX);
     let text = String::from_utf8_lossy(bytes.get(from..).unwrap_or_default()).into_owned();
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-    match lines[lines.len().saturating_sub(3)..] {
+    match lines[lines.len().saturating_sub(LINES)..] {
         [] => format!("{path} says nothing; look into the server's own log"),
         ref last => format!("{path}: {}", last.join(" | ")),
     }

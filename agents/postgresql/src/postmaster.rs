@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use ocf::Run;
 
 /// The file that a running server keeps in its data directory.
 const PID_FILE: &str = "postmaster.pid";
@@ -91,6 +92,20 @@ fn stands_in(pid: i32, data: &Path) -> bool {
         && link("cwd").is_some_and(|cwd| cwd.to_string_lossy().trim_end_matches(" (deleted)") == data.to_string_lossy())
 }
 
+/// A server's process id and start time (field 22 of proc_pid_stat(5)), which no other process of this boot has.
+pub(crate) fn identity(pid: i32) -> Option<String> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    Some(format!("{pid} {}", stat.rsplit_once(") ")?.1.split(' ').nth(19)?))
+}
+
+/// Where the server of this identity stands, if it lives.
+pub(crate) fn place_of(server: &str) -> Option<PathBuf> {
+    let pid = server.split(' ').next()?.parse().ok()?;
+    let place = (identity(pid)? == server).then(|| fs::read_link(format!("/proc/{pid}/cwd")).ok()).flatten()?;
+    let place = PathBuf::from(place.to_string_lossy().trim_end_matches(" (deleted)").to_owned());
+    stands_in(pid, &place).then_some(place)
+}
+
 /// The letter of the state in proc_pid_stat(5): T for one that was stopped, D for one that waits for a disk.
 pub(crate) fn state_of(pid: i32) -> Option<char> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -124,15 +139,30 @@ fn attached_in(table: &str, segment: u64) -> u32 {
     ours.next().and_then(|words| words.get(6)?.parse().ok()).unwrap_or(0)
 }
 
-/// Takes away the pid file of a server that is proved to be gone. The server that starts next would do so itself, unless
-/// another process of its user has got the number meanwhile (CreateLockFile, miscinit.c).
-pub(crate) fn remove_pid_file(data: &Path) -> Result<bool> {
-    let path = data.join(PID_FILE);
-    match fs::remove_file(&path) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).with_context(|| format!("cannot remove {}", path.display())),
+/// Takes away the pid file and the socket of a server that is proved to be gone. Its next start would do so itself, unless
+/// another process of its user has got its process id meanwhile (CreateLockFile, miscinit.c). `directory` and `port` are
+/// those of the socket where the pid file does not tell.
+pub(crate) fn clear_leftovers(run: &Run, data: &Path, directory: &Path, port: u16) -> Result<()> {
+    let file = PidFile::read(data).ok().flatten().unwrap_or_default();
+    let directory = file.socket_directory.as_deref().unwrap_or(directory);
+    let socket = data.join(directory).join(format!(".s.PGSQL.{}", file.port.unwrap_or(port)));
+    let lock = PathBuf::from(format!("{}.lock", socket.display()));
+    // Of the same form as the pid file: the second line says of which server it is.
+    let ours = |text: String| {
+        text.lines().nth(1).is_some_and(|place| fs::canonicalize(place).is_ok_and(|place| place == data))
+    };
+    let mut paths = vec![data.join(PID_FILE)];
+    if fs::read_to_string(&lock).is_ok_and(ours) {
+        paths.extend([socket, lock]);
     }
+    for path in paths {
+        match fs::remove_file(&path) {
+            Ok(()) => run.log.info(&format!("{}, of a server that is gone, was removed", path.display())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot remove {}", path.display())),
+        }
+    }
+    Ok(())
 }
 
 /// The shared memory segment that the pid file names, if it names one.

@@ -201,9 +201,9 @@ fn in_words_of(version: Version, sql: &str) -> String {
 pub(crate) fn ask(wire: &mut Wire, sql: &str) -> Result<Rows> {
     wire.ask(sql).map_err(|trouble| match trouble {
         Trouble::Said { sqlstate, words } => {
-            anyhow!("the server answers a question with {words:?} ({sqlstate}): {sql}")
+            anyhow!("the server answers a question with {words:?} ({sqlstate}): {sql:.60}")
         }
-        Trouble::Silent => anyhow!("the server does not answer a question in time: {sql}"),
+        Trouble::Silent => anyhow!("the server does not answer a question in time: {sql:.60}"),
         Trouble::Broken(words) => anyhow!("the connection to the server broke while it was asked: {words}"),
         Trouble::WantsAuthentication(what) => anyhow!("the server asks for {what} in the middle of a session"),
     })

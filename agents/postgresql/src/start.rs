@@ -21,7 +21,7 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     match Survey::take(run, settings, run.deadline)?.seen {
         Seen::Answering(Said::Standby(_)) => {
             run.log.info("the server runs as a standby already");
-            survey::note_place(run, &installed.data)?;
+            survey::note_server(run, &installed.data)?;
             if Record::read(&run.store).is_none_or(|record| record.role != Role::Unpromoted) {
                 Record::write(&run.store, Role::Unpromoted)?;
             }

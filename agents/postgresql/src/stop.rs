@@ -12,7 +12,7 @@ use crate::parameters::Settings;
 use crate::peers;
 use crate::postmaster::{self, Processes};
 use crate::record::Record;
-use crate::survey::place;
+use crate::survey::{forget_server, place};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A long shutdown says so this often.
@@ -48,8 +48,10 @@ pub(crate) fn shut_down(run: &Run, settings: &Settings, data: &Path) -> Done {
     }
     end_by_force(run, data)?;
     prove(data, segment)?;
-    if postmaster::remove_pid_file(data).is_ok_and(|removed| removed) {
-        run.log.info("the pid file of the server that is gone was removed");
+    forget_server(run)?;
+    // Nothing is left of it but files, and those hinder nobody.
+    if let Err(error) = postmaster::clear_leftovers(run, data, &settings.socket_directory, settings.port) {
+        run.log.warning(&format!("{error:#}"));
     }
     Ok(())
 }

@@ -12,26 +12,35 @@ use crate::contact::{Closed, Contact, contact};
 use crate::installation::Version;
 use crate::judgement::Seen;
 use crate::parameters::Settings;
-use crate::postmaster::Processes;
+use crate::postmaster::{self, Processes};
 use crate::server::Said;
 use crate::wire::Wire;
 
-/// Where the server's processes stood when it was started: a stop must find them when the directory is gone.
-const PLACE: &str = "place";
+/// The server that was started: process id and start time, so that it is found when the directory is gone or another.
+const STARTED: &str = "server";
 /// How long a look waits for a server that is just starting up again.
 const STARTING: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
-/// The data directory as its processes have it: without symbolic links; as it was at the start when it cannot be found.
+/// The data directory as its processes have it, without symbolic links. A server that was started and lives says itself
+/// where it stands: its directory may have been renamed, or another file system been mounted over it.
 pub(crate) fn place(run: &Run, settings: &Settings) -> PathBuf {
-    fs::canonicalize(&settings.datadir).unwrap_or_else(|_| {
-        let known = run.store.read(PLACE).ok().flatten();
-        known.map_or_else(|| settings.datadir.clone(), PathBuf::from)
-    })
+    let started = run.store.read(STARTED).ok().flatten().and_then(|text| postmaster::place_of(&text));
+    started.unwrap_or_else(|| fs::canonicalize(&settings.datadir).unwrap_or_else(|_| settings.datadir.clone()))
 }
 
-pub(crate) fn note_place(run: &Run, data: &Path) -> Result<()> {
-    run.store.write(PLACE, &data.to_string_lossy())
+/// Remembers the server that runs in the directory.
+pub(crate) fn note_server(run: &Run, data: &Path) -> Result<()> {
+    let Processes::Postmaster(file) = Processes::of(data)? else { return Ok(()) };
+    match postmaster::identity(file.pid) {
+        Some(identity) => run.store.write(STARTED, &identity),
+        None => Ok(()),
+    }
+}
+
+/// A server that is proved to be gone.
+pub(crate) fn forget_server(run: &Run) -> Result<()> {
+    run.store.remove(STARTED)
 }
 
 /// The server as it is, and the connection if there is one.

@@ -83,13 +83,17 @@ pub fn with_servers(version: u32, body: impl FnOnce() -> Result<()>) -> Result<(
         tree(version)?;
     }
     enter(Isolation::Network, || {
-        let tree = tree(version)?;
-        mount(Some("tmpfs"), "/opt", Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
-            .context("cannot mount on /opt")?;
-        fs::create_dir(DIRECTORY)?;
-        mount(Some(&tree), DIRECTORY, None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+        put_in_place(version)?;
         body()
     })
+}
+
+/// Mounts the servers of a version where they expect to be, in this process's private mount namespace.
+pub fn put_in_place(version: u32) -> Result<()> {
+    let tree = tree(version)?;
+    mount(Some("tmpfs"), "/opt", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).context("cannot mount on /opt")?;
+    fs::create_dir(DIRECTORY)?;
+    Ok(mount(Some(&tree), DIRECTORY, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
 }
 
 /// Where a server is.

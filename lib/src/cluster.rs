@@ -49,7 +49,8 @@ impl Cluster<'_> {
         }
         let program = Program::new("crm_attribute").args(["--promotion", self.environment.resource()]);
         let program = match score {
-            Some(score) => program.args(["--update".to_owned(), score.to_string()]),
+            // In one word: a negative number would be taken for an option.
+            Some(score) => program.args([format!("--update={score}")]),
             None => program.args(["--delete"]),
         };
         self.send(SCORE, &score.map_or_else(String::new, |score| score.to_string()), program);

@@ -93,7 +93,8 @@ Check level 10 writes a message into the primary's log and flushes it.";
 const SCORE: &str = "\
 100 the primary; 55 a server that was the primary when it went down, after its start; 50 a standby that streams; 40 one that \
 streamed and does not see its primary; 5 one that has not streamed since its start, is farther behind than maxlag, or whose \
-disk is nearly full; none where the history of the primary has left it, and for 15 seconds after a promotion was refused.
+disk is nearly full; -1000000, which no constraint overrides, \
+where the history of the primary has left it, and for 15 seconds after a promotion was refused.
 
 A primary that fails is started again where it was, because what it acknowledged is on its own disk for certain and \
 elsewhere perhaps. If it fails again within ten minutes, its score falls to 5 for a minute, and another node's is promoted, \

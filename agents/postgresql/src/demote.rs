@@ -6,6 +6,7 @@ use crate::control::ClusterState;
 use crate::installation::Installation;
 use crate::judgement::{STREAMED, Seen};
 use crate::launch;
+use crate::monitor;
 use crate::parameters::Settings;
 use crate::peers;
 use crate::record::{Record, Role};
@@ -42,6 +43,6 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
     }
     launch::as_standby(run, settings, &installed)?;
     Record::write(&run.store, Role::Unpromoted)?;
-    run.cluster().promotion_score(Some(STREAMED));
+    run.cluster().promotion_score(monitor::reduced(run, STREAMED));
     Ok(())
 }

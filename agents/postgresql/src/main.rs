@@ -33,6 +33,7 @@ mod stop;
 mod survey;
 mod upkeep;
 mod validate;
+mod wal;
 mod wire;
 
 use parameters::Settings;

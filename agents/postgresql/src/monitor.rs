@@ -3,7 +3,7 @@
 use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, Run, State};
 
 use crate::control::ClusterState;
-use crate::judgement::{Facts, Fitness, Judgement, Seen, Verdict, judge};
+use crate::judgement::{Facts, Fitness, Judgement, NEVER, Seen, Verdict, judge};
 use crate::parameters::Settings;
 use crate::peers;
 use crate::position::Position;
@@ -80,8 +80,8 @@ fn tend(run: &Run, settings: &Settings, survey: &mut Survey) {
 fn tell_cluster(run: &Run, survey: &Survey, fitness: Fitness) {
     let cluster = run.cluster();
     match fitness {
-        Fitness::Score(score) => cluster.promotion_score(Lapse::reduced(run, score)),
-        Fitness::Unfit => cluster.promotion_score(None),
+        Fitness::Score(score) => cluster.promotion_score(reduced(run, score)),
+        Fitness::Unfit => cluster.promotion_score(Some(NEVER)),
         Fitness::Failed => match record::failed_again(&run.store) {
             Ok(false) => {}
             Ok(true) => {
@@ -98,6 +98,11 @@ fn tell_cluster(run: &Run, survey: &Survey, fitness: Fitness) {
             Err(error) => run.log.warning(&format!("{error:#}")),
         }
     }
+}
+
+/// What the last failure or refusal leaves of a score.
+pub(crate) fn reduced(run: &Run, score: i32) -> Option<i32> {
+    Lapse::reduced(run, score).or(Some(NEVER))
 }
 
 fn summary(survey: &Survey, state: State) -> String {

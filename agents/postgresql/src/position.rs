@@ -7,6 +7,8 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 
+use crate::wal;
+
 /// A place in the write-ahead log, as PostgreSQL prints it: two hexadecimal halves (pg_lsn_in, pg_lsn.c).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Lsn(pub(crate) u64);
@@ -59,8 +61,7 @@ impl History {
         if timeline <= 1 {
             return Ok(Self::default());
         }
-        let path = data.join("pg_wal").join(format!("{timeline:08X}.history"));
-        let path = if path.exists() { path } else { data.join("pg_xlog").join(format!("{timeline:08X}.history")) };
+        let path = wal::directory(data)?.join(format!("{timeline:08X}.history"));
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| path.display().to_string())
     }

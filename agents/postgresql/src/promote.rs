@@ -9,7 +9,7 @@ use ocf::{Done, Failure, Lapse, Run};
 use crate::configuration::{self, Own};
 use crate::election::{self, Outcome};
 use crate::installation::Installation;
-use crate::judgement::{SERVING, Seen};
+use crate::judgement::{NEVER, SERVING, Seen};
 use crate::parameters::Settings;
 use crate::peers;
 use crate::postmaster::{self, Processes};
@@ -25,7 +25,7 @@ pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
     let done = carry_out(run, settings);
     if done.is_err() {
         Lapse::Promotion.note(run);
-        run.cluster().promotion_score(None);
+        run.cluster().promotion_score(Some(NEVER));
     }
     done
 }

@@ -16,6 +16,7 @@ use crate::parameters::Settings;
 use crate::peers;
 use crate::position::{Position, Standing};
 use crate::start::parted;
+use crate::wal;
 
 /// Files of the data directory that are this node's own, and that pg_rewind replaces by the primary's.
 const NODES_OWN: [&str; 4] = ["postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"];
@@ -180,52 +181,15 @@ fn keep_aside(run: &Run, installed: &Installation, own: &Position, standing: Sta
         .create(&directory)
         .with_context(|| format!("cannot make {}", directory.display()))?;
     chown(&directory, Some(user), Some(group))?;
-    let wal = ["pg_wal", "pg_xlog"].map(|name| installed.data.join(name)).into_iter().find(|path| path.exists());
-    let wal = wal.context("the data directory has no pg_wal")?;
     let mut kept = 0;
-    for entry in fs::read_dir(&wal).with_context(|| format!("cannot list {}", wal.display()))?.flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let size = entry.metadata().map_or(0, |facts| facts.len());
-        if is_after(&name, own.timeline, left.0, size) {
-            let to = directory.join(&name);
-            fs::copy(entry.path(), &to).with_context(|| format!("cannot copy {name} to {}", directory.display()))?;
+    for (segment, path) in wal::segments(&installed.data)? {
+        if segment.timeline == own.timeline && segment.range.end > left.0 {
+            let to = directory.join(path.file_name().unwrap_or_default());
+            fs::copy(&path, &to).with_context(|| format!("cannot copy {} to {}", path.display(), to.display()))?;
             chown(&to, Some(user), Some(group))?;
             kept += 1;
         }
     }
     run.log.warning(&format!("{kept} files of log that only this node has are kept in {}", directory.display()));
     Ok(())
-}
-
-/// Whether a file of pg_wal holds log of `timeline` at or after `lsn` (XLogFileName, xlog_internal.h: timeline, and the
-/// number of the segment in two halves of which the lower counts up to 4 GiB).
-fn is_after(name: &str, timeline: u32, lsn: u64, segment_size: u64) -> bool {
-    let part = |range: std::ops::Range<usize>| name.get(range).and_then(|digits| u64::from_str_radix(digits, 16).ok());
-    let (Some(of), Some(high), Some(low), 24) = (part(0..8), part(8..16), part(16..24), name.len()) else {
-        return false;
-    };
-    let start = high.checked_shl(32).zip(low.checked_mul(segment_size)).map(|(high, low)| high.saturating_add(low));
-    of == u64::from(timeline) && start.is_some_and(|start| start.saturating_add(segment_size) > lsn)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_files_from_the_parting_on_are_those_to_keep() {
-        const SIZE: u64 = 16 << 20;
-        for (name, kept) in [
-            ("000000010000000000000002", false),
-            ("000000010000000000000003", true),
-            ("000000010000000000000004", true),
-            ("000000010000000100000000", true),
-            ("000000020000000000000004", false),
-            ("00000002.history", false),
-            ("000000010000000000000003.partial", false),
-            ("archive_status", false),
-        ] {
-            assert_eq!(is_after(name, 1, 0x0300_0060, SIZE), kept, "{name}");
-        }
-    }
 }

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use crate::installation::Version;
 use crate::position::{History, Lsn, Position};
+use crate::wal;
 use crate::wire::{Rows, Trouble, Wire};
 
 /// A server that answers.
@@ -45,6 +46,7 @@ pub(crate) struct Slot {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Standby {
+    /// The newest that the server itself knows of.
     pub(crate) timeline: u32,
     /// The end of the log that it has received or found on its own disk.
     pub(crate) lsn: Lsn,
@@ -74,7 +76,10 @@ impl Said {
     pub(crate) fn position(&self, data: &Path) -> Result<Position> {
         let (timeline, lsn) = match self {
             Self::Primary(primary) => (primary.timeline, primary.lsn),
-            Self::Standby(standby) => (standby.timeline, standby.lsn),
+            Self::Standby(standby) => {
+                let on_disk = wal::timeline_before(data, standby.lsn).unwrap_or(0);
+                (standby.timeline.max(on_disk), standby.lsn)
+            }
         };
         Ok(Position { timeline, lsn, history: History::read(data, timeline)? })
     }

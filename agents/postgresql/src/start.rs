@@ -1,12 +1,13 @@
 //! From stopped to unpromoted: always as a standby, whatever the server was before.
 
 use anyhow::anyhow;
-use ocf::{Done, Failure, LAST_RESORT, Lapse, Run};
+use ocf::{Done, Failure, LAST_RESORT, Run};
 
 use crate::control::ClusterState;
 use crate::installation::Installation;
 use crate::judgement::{self, Seen, WAS_PRIMARY};
 use crate::launch;
+use crate::monitor;
 use crate::parameters::Settings;
 use crate::peers;
 use crate::position::{History, Position, Standing};
@@ -39,7 +40,7 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     bring_up(run, settings, &installed)?;
     Record::write(&run.store, Role::Unpromoted)?;
     // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
-    run.cluster().promotion_score(Lapse::reduced(run, if was_primary { WAS_PRIMARY } else { LAST_RESORT }));
+    run.cluster().promotion_score(monitor::reduced(run, if was_primary { WAS_PRIMARY } else { LAST_RESORT }));
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use crate::judgement::Seen;
 use crate::parameters::Settings;
 use crate::postmaster::{self, Processes};
 use crate::server::Said;
+use crate::wal;
 use crate::wire::Wire;
 
 /// The server that was started: process id and start time, so that it is found when the directory is gone or another.
@@ -99,9 +100,8 @@ impl Survey {
 
 /// The file system of the data directory or of pg_wal that has less than `least` percent free, for a sentence.
 pub(crate) fn nearly_full(data: &Path, least: u64) -> Option<String> {
-    let wal = ["pg_wal", "pg_xlog"].map(|name| data.join(name));
-    let places = std::iter::once(data.to_owned()).chain(wal.into_iter().find(|path| path.exists()));
-    places.into_iter().find_map(|path| match free(&path) {
+    let mut places = std::iter::once(data.to_owned()).chain(wal::directory(data).ok());
+    places.find_map(|path| match free(&path) {
         Ok(percent) if percent < least => {
             Some(format!("the file system of {} has {percent} % free; disk_min_free is {least}", path.display()))
         }

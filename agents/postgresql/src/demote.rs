@@ -15,7 +15,7 @@ use crate::stop::shut_down;
 use crate::survey::{Survey, place};
 
 pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
-    let survey = Survey::take(run, settings, run.deadline);
+    let survey = Survey::take(run, settings);
     let seen = survey.map(|survey| survey.seen);
     match seen {
         Ok(Seen::Answering(Said::Standby(_))) => {

@@ -61,7 +61,7 @@ fn configure(run: &Run, settings: &Settings, installed: &Installation) -> Result
 fn await_answer(run: &Run, settings: &Settings, before: u64, begun: Instant) -> Result<Standby, Failure> {
     let (mut told, mut missing_since) = (Instant::now(), Instant::now());
     loop {
-        let seen = Survey::take(run, settings, run.deadline)?.seen;
+        let seen = Survey::take(run, settings)?.seen;
         let missing = matches!(seen, Seen::Absent | Seen::Orphans(_));
         if !missing {
             missing_since = Instant::now();

@@ -32,7 +32,7 @@ pub(crate) fn notify(run: &Run, settings: &Settings, notification: &Notification
 }
 
 fn tell_position(run: &Run, settings: &Settings) {
-    match Survey::take(run, settings, run.deadline).map(|survey| monitor::position(&survey)) {
+    match Survey::take(run, settings).map(|survey| monitor::position(&survey)) {
         Ok(Some(position)) => peers::publish_position(run, &position),
         Ok(None) => run.log.warning("the server does not say where it is in the log; it takes no part in the election"),
         Err(error) => run.log.warning(&format!("{error:#}")),
@@ -41,7 +41,7 @@ fn tell_position(run: &Run, settings: &Settings) {
 
 /// The cluster knows that a standby is gone long before its connection times out; commits that wait for it need not.
 fn let_go(run: &Run, settings: &Settings, gone: &[String]) {
-    let Ok(mut survey) = Survey::take(run, settings, run.deadline) else { return };
+    let Ok(mut survey) = Survey::take(run, settings) else { return };
     let (Some(Said::Primary(primary)), Some(wire)) = (survey.said().cloned(), survey.wire.as_mut()) else { return };
     if let Err(error) = upkeep::of_primary(run, settings, &survey.data, &primary, wire, gone) {
         run.log.warning(&format!("{error:#}"));

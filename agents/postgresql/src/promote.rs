@@ -32,7 +32,7 @@ pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
 
 fn carry_out(run: &Run, settings: &Settings) -> Done {
     let installed = Installation::find(settings)?;
-    let survey = Survey::take(run, settings, run.deadline)?;
+    let survey = Survey::take(run, settings)?;
     match &survey.seen {
         Seen::Answering(Said::Primary(_)) => {
             run.log.info("the server is a primary already");
@@ -79,6 +79,7 @@ fn prepare(run: &Run, settings: &Settings, installed: &Installation) -> Result<(
 
 /// Ends the recovery, and waits until it has ended.
 fn leave_recovery(run: &Run, installed: &Installation, wire: &mut Wire) -> Result<(), Failure> {
+    wire.set_deadline(run.deadline);
     if installed.version.has_signal_file() {
         ask(wire, "SELECT pg_promote(false)")?;
     } else {
@@ -90,7 +91,6 @@ fn leave_recovery(run: &Run, installed: &Installation, wire: &mut Wire) -> Resul
         postmaster::signal(file.pid, Signal::SIGUSR1)?;
     }
     loop {
-        wire.set_deadline(run.deadline);
         // Both: the recovery ends a moment before writes are allowed (XLogCtl->SharedRecoveryState, xlog.c).
         if one(wire, "SELECT (NOT pg_is_in_recovery())::text")? == "true" {
             return Ok(());
@@ -105,7 +105,7 @@ fn leave_recovery(run: &Run, installed: &Installation, wire: &mut Wire) -> Resul
 
 /// What goes on after the promotion: a checkpoint, so that the control file names the new timeline.
 pub(crate) fn checkpoint(run: &Run, settings: &Settings) -> Done {
-    let survey = Survey::take(run, settings, run.deadline)?;
+    let survey = Survey::take(run, settings)?;
     let Some(mut wire) = survey.wire.filter(|_| matches!(survey.seen, Seen::Answering(Said::Primary(_)))) else {
         return Ok(());
     };

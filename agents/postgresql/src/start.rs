@@ -19,7 +19,7 @@ use crate::validate::validate;
 
 pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     let installed = validate(run, settings)?;
-    match Survey::take(run, settings, run.deadline)?.seen {
+    match Survey::take(run, settings)?.seen {
         Seen::Answering(Said::Standby(_)) => {
             run.log.info("the server runs as a standby already");
             survey::note_server(run, &installed.data)?;

@@ -19,6 +19,9 @@ use crate::wire::Wire;
 
 /// The server that was started: process id and start time, so that it is found when the directory is gone or another.
 const STARTED: &str = "server";
+/// How long an action that has something to do with the server waits for its word. Only monitor has nothing else to wait
+/// for.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a look waits for a server that is just starting up again.
 const STARTING: Duration = Duration::from_secs(2);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -53,8 +56,13 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
-    /// Looks once.
-    pub(crate) fn take(run: &Run, settings: &Settings, deadline: Deadline) -> Result<Self> {
+    /// Looks once, for an action that has more to do than to look.
+    pub(crate) fn take(run: &Run, settings: &Settings) -> Result<Self> {
+        Self::until(run, settings, run.deadline.at_most(PATIENCE))
+    }
+
+    /// Looks once, and waits for the server's word until the deadline.
+    fn until(run: &Run, settings: &Settings, deadline: Deadline) -> Result<Self> {
         let data = place(run, settings);
         let none = |seen| Ok(Self { data: data.clone(), seen, wire: None });
         let file = match Processes::of(&data)? {
@@ -79,7 +87,7 @@ impl Survey {
     pub(crate) fn of_monitor(run: &Run, settings: &Settings) -> Result<Self> {
         let patience = run.deadline.at_most(STARTING);
         loop {
-            let survey = Self::take(run, settings, run.deadline)?;
+            let survey = Self::until(run, settings, run.deadline)?;
             let passing = matches!(
                 survey.seen,
                 Seen::Closed(Closed::Starting | Closed::Stopping, _) | Seen::Mute(_) | Seen::Orphans(_)

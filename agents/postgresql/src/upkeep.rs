@@ -122,7 +122,7 @@ fn drop_slot(wire: &mut Wire, slot: &Slot) -> Result<()> {
 
 /// Takes up changed parameters, without a restart.
 pub(crate) fn reload(run: &Run, settings: &Settings) -> Result<()> {
-    let survey = crate::survey::Survey::take(run, settings, run.deadline)?;
+    let survey = crate::survey::Survey::take(run, settings)?;
     let Some(said) = survey.said() else {
         run.log.info("the server does not run or does not answer; there is nothing to reload");
         return Ok(());

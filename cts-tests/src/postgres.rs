@@ -253,6 +253,23 @@ impl Server {
         wait::until(&what, AMPLE, wait::TOOL, || Ok(self.sql(&sql).is_ok_and(|answer| answer == "t"))).map(drop)
     }
 
+    /// Lets the standbys that connect from `addresses` stream no more, or again.
+    pub fn refuse_standbys(&self, addresses: &[&str], yes: bool) -> Result<()> {
+        let rules = self.read("pg_hba.conf")?;
+        let refusals: String = addresses.iter().map(|one| format!("host replication all {one}/32 reject\n")).collect();
+        self.write("pg_hba.conf", &if yes { refusals + &rules } else { rules.replace(&refusals, "") })?;
+        self.sql("SELECT pg_reload_conf()")?;
+        if yes {
+            let list = addresses.iter().map(|one| format!("'{one}'")).collect::<Vec<_>>().join(",");
+            let of_them = format!("FROM pg_stat_replication WHERE client_addr IN ({list})");
+            let end = format!("SELECT count(pg_terminate_backend(pid)) {of_them}");
+            // The rules count for new connections from a moment after the signal on.
+            let gone = || -> Result<bool> { Ok(self.sql(&end)? == "0") };
+            wait::until("the standbys to be gone", AMPLE, wait::TOOL, || Ok(gone()? && gone()?))?;
+        }
+        Ok(())
+    }
+
     /// The postmaster's process id where the server is, by its pid file.
     pub fn postmaster(&self) -> Result<u32> {
         let text = self.read("postmaster.pid")?;

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cib::{Cib, Primitive, Resource, Role};
 use crate::cluster::{Cluster, SETTLE};
+use crate::crm_mon::Failure;
 use crate::isolation::{Isolation, enter};
 use crate::postgres::{self, Place, Server, USER};
 use crate::sql_writer::Writer;
@@ -100,7 +101,7 @@ impl Pair {
     /// Every row that was acknowledged before the call has to be there; how many are not.
     pub fn lost(&self) -> Result<usize> {
         let acknowledged = self.writer.acknowledged();
-        let rows = self.primary()?.0.sql("SELECT id FROM audit")?;
+        let rows = self.primary()?.0.sql("SELECT id FROM audit WHERE id > 0")?;
         let there = rows.lines().map(|row| Ok(row.parse()?)).collect::<Result<std::collections::BTreeSet<u64>>>()?;
         let lost: Vec<_> = acknowledged.difference(&there).collect();
         if !lost.is_empty() {
@@ -118,6 +119,29 @@ impl Pair {
         println!("  promoted {} after {:.2} s", server.name, began.elapsed().as_secs_f64());
         self.cluster.clear(CLONE)?;
         self.healthy()
+    }
+
+    /// The server of the node of that name.
+    pub fn server(&self, name: &str) -> Result<&Server> {
+        self.servers.iter().find(|server| server.name == name).with_context(|| format!("no node is called {name}"))
+    }
+
+    /// The failures of the agent that Pacemaker shows; none while its daemons do not answer.
+    pub fn failures(&self) -> Vec<Failure> {
+        let failures = self.cluster.status().map(|status| status.failures).unwrap_or_default();
+        failures.into_iter().filter(|failure| failure.operation.starts_with(RESOURCE)).collect()
+    }
+
+    /// Sets a parameter of the agent.
+    pub fn set(&self, parameter: &str, value: &str) -> Result<()> {
+        let words = ["crm_resource", "--resource", RESOURCE, "--set-parameter", parameter, "--parameter-value", value];
+        self.cluster.tool(&words).map(drop)
+    }
+
+    /// What the agent has logged on a node.
+    pub fn log(&self, server: &Server) -> Result<String> {
+        let log = ["grep", "-a", "postgresql(pg)", "/var/log/pacemaker/pacemaker.log"];
+        Ok(server.command(&log)?.run()?.stdout)
     }
 
     /// What helps to understand a failure: the cluster's view, and the servers' last words.

@@ -205,7 +205,7 @@ fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
 pub(crate) fn diverged(standing: Option<Standing>, own: Lsn) -> Option<String> {
     match standing? {
         Standing::Diverged(left) => {
-            Some(format!("this node has log up to {own} that the primary does not have: their ways parted at {left}"))
+            Some(format!("this node parted from the primary at {left} and has log of its own up to {own}"))
         }
         Standing::Unrelated => Some("this node's timeline does not occur in the primary's history".to_owned()),
         Standing::Equal | Standing::Ahead | Standing::Behind | Standing::OtherDiverged => None,

@@ -121,7 +121,7 @@ fn everything_that_limits_a_failover_is_said_and_lowers_the_score() {
     let paused = following(Standby { paused: true, ..standby() });
     is(&paused, State::Degraded, "pg_wal_replay_resume", Fitness::Score(STREAMING));
     let parted = Facts { against_primary: Some(Standing::Diverged(Lsn(0x50))), ..following(standby()) };
-    is(&parted, State::Degraded, "parted at 0/50", Fitness::Unfit);
+    is(&parted, State::Degraded, "parted from the primary at 0/50", Fitness::Unfit);
     let stranger = Facts { against_primary: Some(Standing::Unrelated), ..following(standby()) };
     is(&stranger, State::Degraded, "does not occur", Fitness::Unfit);
     let behind = Facts { against_primary: Some(Standing::Behind), ..following(standby()) };

@@ -70,23 +70,8 @@ pub(crate) fn rejoin(
             format!("{parted_at}; set primary_hosts, so that a start can mend it"),
         ));
     };
-    let rewind = format!(
-        "{}/pg_rewind --target-pgdata={} --source-server=\"{source}\"",
-        installed.bindir().display(),
-        installed.data.display()
-    );
-    let (user, resource) = (&installed.user.name, run.environment.resource());
     if !settings.rewind || !matches!(standing, Standing::Diverged(_)) {
-        let base = format!("{}/pg_basebackup", installed.bindir().display());
-        let way = if matches!(standing, Standing::Diverged(_)) {
-            format!("to throw that away, as {user}: {rewind}; or set rejoin=rewind")
-        } else {
-            format!("it needs a new base backup: {base}")
-        };
-        return Err(Failure::new(
-            Kind::Arguments,
-            format!("{parted_at}; {way}. Then: crm_resource --cleanup --resource {resource}"),
-        ));
+        return Err(refused(run, installed, &source, standing, &parted_at));
     }
     let data = installed.control_data(run.deadline)?;
     if !data.can_be_rewound {
@@ -105,6 +90,28 @@ pub(crate) fn rejoin(
             Err(Failure::new(Kind::Arguments, format!("{reason}; take a new base backup")))
         }
     }
+}
+
+/// The refusal, short, for Pacemaker shows no more than 127 bytes of an exit reason (EXIT_REASON_MAX_LEN); the command to
+/// type goes to the log.
+fn refused(run: &Run, installed: &Installation, source: &str, standing: Standing, parted_at: &str) -> Failure {
+    let (bindir, data, user) = (installed.bindir().display(), installed.data.display(), &installed.user.name);
+    let way = if matches!(standing, Standing::Diverged(_)) {
+        run.log.error(&format!(
+            "to throw away what only this node has, as user {user}: {bindir}/pg_rewind --target-pgdata={data} \
+             --source-server=\"{source}\"; then: crm_resource --cleanup --resource {}",
+            run.environment.resource()
+        ));
+        "set rejoin=rewind, or see the log"
+    } else {
+        run.log.error(&format!(
+            "this node needs a new base backup: move {data} away, and as user {user}: {bindir}/pg_basebackup -D {data} \
+             -d \"{source}\"; then: crm_resource --cleanup --resource {}",
+            run.environment.resource()
+        ));
+        "take a new base backup, see the log"
+    };
+    Failure::new(Kind::Arguments, format!("{parted_at}; {way}"))
 }
 
 /// Runs pg_rewind, and starts the server. The marker stands from before the first change until

@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::Signal;
 use ocf::{Action, Run};
 
 use crate::configuration::{self, Own, slot_name};
 use crate::installation::Installation;
 use crate::parameters::{Settings, Sync};
+use crate::peers;
 use crate::postmaster::{self, Processes};
 use crate::record;
-use crate::server::{Primary, Slot, Standby, ask, quoted};
+use crate::server::{Primary, Said, Slot, Standby, ask, quoted};
+use crate::survey::Survey;
 use crate::wire::Wire;
 
 /// Sees to a primary. `gone` are nodes that the cluster says are gone, whatever the server still believes of them.
@@ -55,14 +57,12 @@ fn set_synchronous(run: &Run, settings: &Settings, data: &Path, primary: &Primar
     }
     let streaming: Vec<&str> =
         primary.streaming().into_iter().filter(|name| !gone.iter().any(|one| one == name)).collect();
-    let own = crate::peers::own_name(run);
+    let own = peers::own_name(run);
     let names = wanted_names(settings, &own, &streaming);
     if names == primary.sync_names {
         return Ok(());
     }
-    let installed = Installation::find(settings).map_err(|failure| anyhow::anyhow!("{failure}"))?;
-    Own::of(settings, installed.version, &own, &names).write(&installed)?;
-    tell_to_read(data)?;
+    rewrite(run, settings, data, &names)?;
     let what = if names.is_empty() {
         "commits no longer wait for a standby: none streams".to_owned()
     } else {
@@ -80,7 +80,7 @@ pub(crate) fn tell_to_read(data: &Path) -> Result<()> {
 
 /// A slot for each other node, and none for a standby that keeps the primary's disk from ever getting free.
 fn keep_slots(run: &Run, settings: &Settings, primary: &Primary, wire: &mut Wire) -> Result<()> {
-    let own = crate::peers::own_name(run);
+    let own = peers::own_name(run);
     for slot in primary.slots.iter().filter(|slot| too_much(slot, settings.max_slot_wal)) {
         drop_slot(wire, slot)?;
         run.log.error(&format!(
@@ -122,7 +122,7 @@ fn drop_slot(wire: &mut Wire, slot: &Slot) -> Result<()> {
 
 /// Takes up changed parameters, without a restart.
 pub(crate) fn reload(run: &Run, settings: &Settings) -> Result<()> {
-    let survey = crate::survey::Survey::take(run, settings)?;
+    let survey = Survey::take(run, settings)?;
     let Some(said) = survey.said() else {
         run.log.info("the server does not run or does not answer; there is nothing to reload");
         return Ok(());
@@ -130,13 +130,21 @@ pub(crate) fn reload(run: &Run, settings: &Settings) -> Result<()> {
     if run.action == Action::Reload {
         tell_to_read(&survey.data)?;
     }
-    let (crate::server::Said::Primary(primary), Some(mut wire)) = (said.clone(), survey.wire) else {
-        let installed = Installation::find(settings).map_err(|failure| anyhow::anyhow!("{failure}"))?;
-        let own = crate::peers::own_name(run);
-        Own::of(settings, installed.version, &own, &wanted_names(settings, &own, &[])).write(&installed)?;
-        return tell_to_read(&survey.data);
+    let (Said::Primary(primary), Some(mut wire)) = (said.clone(), survey.wire) else {
+        return rewrite(run, settings, &survey.data, &wanted_names(settings, &peers::own_name(run), &[]));
     };
+    if settings.sync == Sync::Off {
+        rewrite(run, settings, &survey.data, "")?;
+    }
     of_primary(run, settings, &survey.data, &primary, &mut wire, &[])
+}
+
+/// Writes the agent's file for what the parameters say now, and has the server read it.
+fn rewrite(run: &Run, settings: &Settings, data: &Path, names: &str) -> Result<()> {
+    let installed = Installation::find(settings).map_err(|failure| anyhow!("{failure}"))?;
+    Own::of(settings, installed.version, &peers::own_name(run), names).write(&installed)?;
+    // Even where the file was right: the server may not have read it.
+    tell_to_read(data)
 }
 
 #[cfg(test)]

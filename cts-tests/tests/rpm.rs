@@ -11,7 +11,7 @@ use cts_tests::isolation::{Isolation, enter};
 use cts_tests::node::{Node, SHARE_IN_NODE};
 use cts_tests::{installed, packages};
 
-const AGENTS: &[&str] = &["primary-ips"];
+const AGENTS: &[&str] = &["postgresql", "primary-ips"];
 const PACKAGE: &str = "resource-agents-greenarrow";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SPEC: &str = "rpm/resource-agents-greenarrow.spec";
@@ -163,6 +163,7 @@ const FILES: &str = "\
 40755 root:root /usr/lib/ocf
 40755 root:root /usr/lib/ocf/resource.d
 40755 root:root /usr/lib/ocf/resource.d/greenarrow
+100755 root:root /usr/lib/ocf/resource.d/greenarrow/postgresql
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/primary-ips
 40755 root:root /usr/share/doc/resource-agents-greenarrow
 100644 root:root /usr/share/doc/resource-agents-greenarrow/CHANGELOG.md
@@ -170,9 +171,11 @@ const FILES: &str = "\
 40755 root:root /usr/share/licenses/resource-agents-greenarrow
 100644 root:root /usr/share/licenses/resource-agents-greenarrow/LICENSE
 100644 root:root /usr/share/licenses/resource-agents-greenarrow/LICENSE.dependencies
+100644 root:root /usr/share/man/man7/ocf_greenarrow_postgresql.7.gz
 100644 root:root /usr/share/man/man7/ocf_greenarrow_primary-ips.7.gz
 40755 root:root /usr/share/resource-agents-greenarrow
 40755 root:root /usr/share/resource-agents-greenarrow/metadata
+100644 root:root /usr/share/resource-agents-greenarrow/metadata/postgresql.xml
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/primary-ips.xml
 ";
 
@@ -228,7 +231,7 @@ fn is_found(node: &Node) -> Result<()> {
     assert!(listed.starts_with(&format!("{name} - ")), "{listed}");
     let crm = node.text(&["crm", "ra", "info", name])?;
     assert!(crm.contains("\nip_file ("), "{crm}");
-    assert_eq!(node.text(&["crm_resource", "--list-agents", "ocf:greenarrow"])?, "primary-ips\n");
+    assert_eq!(node.text(&["crm_resource", "--list-agents", "ocf:greenarrow"])?, "postgresql\nprimary-ips\n");
     let metadata = node.text(&["crm_resource", "--show-metadata", name])?;
     let kept = node.read_file("/usr/share/resource-agents-greenarrow/metadata/primary-ips.xml")?;
     assert_eq!(metadata.trim_end(), kept.trim_end());

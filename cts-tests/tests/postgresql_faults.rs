@@ -285,3 +285,22 @@ fn a_disk_that_is_nearly_full_is_told() -> Result<()> {
         Ok(())
     })
 }
+
+#[test]
+fn a_standby_stays_one_without_its_signal_file_and_a_half_rewound_directory_stays_down() -> Result<()> {
+    with_servers(USUAL, || {
+        let [(server, agent), _] = pair()?;
+        agent.succeeds(&["start"])?;
+        fs::remove_file(format!("{}/standby.signal", server.data))?;
+        agent.succeeds(&["stop", "start"])?;
+        agent.exits(0, "monitor")?;
+        agent.succeeds(&["stop"])?;
+        let marker = format!("{}.rewinding", server.data);
+        fs::write(&marker, "")?;
+        agent.exits(2, "start")?.says(&["interrupted", "base backup", &marker])?;
+        ensure!(!server.has_processes()?);
+        agent.succeeds(&["stop"])?;
+        fs::remove_file(marker)?;
+        agent.succeeds(&["start"])
+    })
+}

@@ -9,7 +9,7 @@ use crate::launch;
 use crate::monitor;
 use crate::parameters::Settings;
 use crate::peers;
-use crate::record::{Record, Role};
+use crate::record::{self, Role};
 use crate::server::Said;
 use crate::stop::shut_down;
 use crate::survey::{Survey, place};
@@ -20,7 +20,7 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
     match seen {
         Ok(Seen::Answering(Said::Standby(_))) => {
             run.log.info("the server is a standby already");
-            return Ok(Record::write(&run.store, Role::Unpromoted)?);
+            return Ok(record::set_role(&run.store, Role::Unpromoted)?);
         }
         // Nothing is promoted where nothing runs. A recovery goes on with stop and start; outside of one the next monitor
         // finds that the server is gone.
@@ -42,7 +42,7 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
         }
     }
     launch::as_standby(run, settings, &installed)?;
-    Record::write(&run.store, Role::Unpromoted)?;
+    record::set_role(&run.store, Role::Unpromoted)?;
     run.cluster().promotion_score(monitor::reduced(run, STREAMED));
     Ok(())
 }

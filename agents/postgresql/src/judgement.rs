@@ -8,7 +8,7 @@ use crate::contact::Closed;
 use crate::control::ClusterState;
 use crate::parameters::Sync;
 use crate::position::{Lsn, Standing};
-use crate::record::{Record, Role};
+use crate::record::Role;
 use crate::server::{Primary, Said, Standby};
 
 /// The promoted instance.
@@ -25,8 +25,8 @@ pub(crate) const STREAMED: i32 = 40;
 /// refused promotion would be tried again at once, for ever.
 pub(crate) const NEVER: i32 = -1_000_000;
 
-/// A standby needs so long to connect after a start, and after another node was promoted. What is not there yet is no
-/// fault before.
+/// A standby needs some time to connect after a start, after another node was promoted, and after its primary recovered
+/// from a crash. What does not stream is no fault before.
 const SETTLES: Duration = Duration::from_secs(30);
 
 /// The server as it was seen.
@@ -48,7 +48,10 @@ pub(crate) enum Seen {
 pub(crate) struct Facts {
     pub(crate) seen: Seen,
     pub(crate) control: Option<ClusterState>,
-    pub(crate) record: Option<Record>,
+    /// The role that the cluster gave it.
+    pub(crate) role: Option<Role>,
+    /// For how long nothing has streamed.
+    pub(crate) silence: Duration,
     /// How a standby's place stands to that of the primary, as far as that one told.
     pub(crate) against_primary: Option<Standing>,
     /// A standby that has streamed since it was started.
@@ -115,7 +118,7 @@ pub(crate) fn judge(facts: &Facts) -> Judgement {
 
 fn absent(facts: &Facts) -> Judgement {
     let reason = facts
-        .record
+        .role
         .map(|_| "the server does not run, and nobody of the cluster stopped it; its log says why".to_owned());
     Judgement { verdict: Verdict::Found(State::NotRunning, reason), fitness: fitness_after_failure(facts) }
 }
@@ -125,7 +128,7 @@ fn fitness_after_failure(facts: &Facts) -> Fitness {
 }
 
 fn was_promoted(facts: &Facts) -> bool {
-    facts.record.is_some_and(|record| record.role == Role::Promoted)
+    facts.role == Some(Role::Promoted)
 }
 
 fn failed(facts: &Facts, reason: String) -> Judgement {
@@ -154,8 +157,7 @@ fn closed(facts: &Facts, why: Closed, words: &str) -> Judgement {
 
 fn promoted(facts: &Facts, primary: &Primary) -> Judgement {
     let streaming = primary.streaming();
-    let settled = facts.record.is_none_or(|record| record.age >= SETTLES);
-    let alone = streaming.is_empty() && facts.follows_somebody && settled;
+    let alone = streaming.is_empty() && facts.follows_somebody && facts.silence >= SETTLES;
     let alone = alone.then(|| match facts.sync {
         Sync::Require => {
             "no standby is streaming, and with sync=require no commit is acknowledged until one does".to_owned()
@@ -174,9 +176,8 @@ fn promoted(facts: &Facts, primary: &Primary) -> Judgement {
 }
 
 fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
-    let settled = facts.record.is_none_or(|record| record.age >= SETTLES);
     let diverged = diverged(facts.against_primary, standby.lsn);
-    let deaf = (!standby.streaming && settled).then(|| {
+    let deaf = (!standby.streaming && facts.silence >= SETTLES).then(|| {
         if facts.follows_somebody {
             "the standby does not stream from a primary: its log says why".to_owned()
         } else {

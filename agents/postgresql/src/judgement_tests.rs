@@ -1,10 +1,6 @@
 use super::*;
 use crate::server::{Follower, Slot};
 
-fn record(role: Role, seconds: u64) -> Record {
-    Record { role, age: Duration::from_secs(seconds) }
-}
-
 fn primary() -> Primary {
     let standbys = vec![Follower { name: "n2".into(), streaming: true, synchronous: false }];
     Primary { timeline: 1, lsn: Lsn(100), sync_names: String::new(), standbys, slots: Vec::new() }
@@ -18,7 +14,8 @@ fn facts(seen: Seen, role: Option<Role>) -> Facts {
     Facts {
         seen,
         control: None,
-        record: role.map(|role| record(role, 3600)),
+        role,
+        silence: Duration::from_secs(3600),
         against_primary: None,
         has_streamed: false,
         disk: None,
@@ -55,10 +52,10 @@ fn a_healthy_pair() {
 
 #[test]
 fn the_servers_own_word_counts_more_than_what_the_cluster_made_of_it() {
-    let by_hand = Facts { record: Some(record(Role::Unpromoted, 3600)), ..serving() };
+    let by_hand = Facts { role: Some(Role::Unpromoted), ..serving() };
     is(&by_hand, State::RunningPromoted, "", Fitness::Score(SERVING));
-    is(&Facts { record: None, ..serving() }, State::RunningPromoted, "", Fitness::Score(SERVING));
-    let restarted = Facts { record: Some(record(Role::Promoted, 3600)), ..following(standby()) };
+    is(&Facts { role: None, ..serving() }, State::RunningPromoted, "", Fitness::Score(SERVING));
+    let restarted = Facts { role: Some(Role::Promoted), ..following(standby()) };
     is(&restarted, State::Running, "", Fitness::Score(STREAMING));
 }
 
@@ -107,7 +104,7 @@ fn a_primary_without_a_standby_is_degraded_once_one_had_the_time_to_come() {
     for (sync, words) in [(Sync::Off, "lose"), (Sync::Prefer, "this node alone"), (Sync::Require, "no commit")] {
         is(&Facts { sync, ..alone.clone() }, State::DegradedPromoted, words, Fitness::Score(SERVING));
     }
-    let young = Facts { record: Some(record(Role::Promoted, 3)), ..alone.clone() };
+    let young = Facts { silence: Duration::from_secs(3), ..alone.clone() };
     is(&young, State::RunningPromoted, "", Fitness::Score(SERVING));
     is(&Facts { follows_somebody: false, ..alone }, State::RunningPromoted, "", Fitness::Score(SERVING));
 }
@@ -134,7 +131,7 @@ fn a_standby_whose_primary_has_died_is_the_one_that_is_wanted() {
     let bereaved = Facts { has_streamed: true, ..deaf.clone() };
     is(&bereaved, State::Degraded, "does not stream", Fitness::Score(STREAMED));
     is(&deaf, State::Degraded, "does not stream", Fitness::Unchanged);
-    is(&Facts { record: Some(record(Role::Unpromoted, 3)), ..deaf.clone() }, State::Running, "", Fitness::Unchanged);
+    is(&Facts { silence: Duration::from_secs(3), ..deaf.clone() }, State::Running, "", Fitness::Unchanged);
     is(&Facts { follows_somebody: false, ..deaf }, State::Degraded, "set primary_hosts", Fitness::Unchanged);
 }
 

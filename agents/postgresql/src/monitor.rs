@@ -1,5 +1,7 @@
 //! What the instance is: one look, one judgement, and what follows from it for the others.
 
+use std::time::Duration;
+
 use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, Run, State};
 
 use crate::control::ClusterState;
@@ -7,7 +9,7 @@ use crate::judgement::{Facts, Fitness, Judgement, NEVER, Seen, Verdict, judge};
 use crate::parameters::Settings;
 use crate::peers;
 use crate::position::Position;
-use crate::record::{self, Record};
+use crate::record;
 use crate::server::{self, Said};
 use crate::survey::{Survey, nearly_full};
 use crate::upkeep;
@@ -42,7 +44,8 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
     let running = !matches!(survey.seen, Seen::Absent);
     Facts {
         control: if running { ClusterState::read(&survey.data).ok() } else { None },
-        record: Record::read(&run.store),
+        role: record::role(&run.store),
+        silence: silence(run, answering.as_ref()),
         against_primary: own.filter(|_| standby).and_then(|own| peers::against_primary(run, &own)),
         has_streamed: record::has_streamed(&run.store),
         disk: settings.disk_min_free.filter(|_| running).and_then(|least| nearly_full(&survey.data, least)),
@@ -54,6 +57,22 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         max_slot_wal: settings.max_slot_wal.filter(|_| settings.use_slots),
         seen: survey.seen.clone(),
     }
+}
+
+/// For how long nothing has streamed from a primary, or to a standby. A probe remembers nothing.
+fn silence(run: &Run, said: Option<&Said>) -> Duration {
+    let streams = match said {
+        Some(Said::Primary(primary)) => !primary.streaming().is_empty(),
+        Some(Said::Standby(standby)) => standby.streaming,
+        None => return Duration::ZERO,
+    };
+    if run.environment.probe() {
+        return Duration::ZERO;
+    }
+    record::silence(&run.store, streams).unwrap_or_else(|error| {
+        run.log.warning(&format!("{error:#}"));
+        Duration::ZERO
+    })
 }
 
 /// A message in the log that means nothing to anybody, and its flush: no table is needed for it. It does not wait for

@@ -13,7 +13,7 @@ use crate::judgement::{NEVER, SERVING, Seen};
 use crate::parameters::Settings;
 use crate::peers;
 use crate::postmaster::{self, Processes};
-use crate::record::{Record, Role};
+use crate::record::{self, Role};
 use crate::server::{Said, ask, one};
 use crate::survey::Survey;
 use crate::upkeep;
@@ -36,7 +36,7 @@ fn carry_out(run: &Run, settings: &Settings) -> Done {
     match &survey.seen {
         Seen::Answering(Said::Primary(_)) => {
             run.log.info("the server is a primary already");
-            return Ok(Record::write(&run.store, Role::Promoted)?);
+            return Ok(record::set_role(&run.store, Role::Promoted)?);
         }
         Seen::Answering(Said::Standby(_)) => {}
         other => return Err(Failure::generic(not_promotable(other))),
@@ -49,7 +49,7 @@ fn carry_out(run: &Run, settings: &Settings) -> Done {
     prepare(run, settings, &installed)?;
     let begun = Instant::now();
     leave_recovery(run, &installed, &mut wire)?;
-    Record::write(&run.store, Role::Promoted)?;
+    record::set_role(&run.store, Role::Promoted)?;
     run.log.info(&format!("the server accepts writes after {:.2} s", begun.elapsed().as_secs_f32()));
     run.cluster().promotion_score(Some(SERVING));
     // The checkpoint that pg_rewind on another node waits for takes minutes where nobody hurries it.

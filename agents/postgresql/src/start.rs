@@ -11,7 +11,7 @@ use crate::monitor;
 use crate::parameters::Settings;
 use crate::peers;
 use crate::position::{History, Position, Standing};
-use crate::record::{Record, Role};
+use crate::record::{self, Role};
 use crate::rejoin;
 use crate::server::{Said, Standby};
 use crate::survey::{self, Survey};
@@ -23,8 +23,8 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
         Seen::Answering(Said::Standby(_)) => {
             run.log.info("the server runs as a standby already");
             survey::note_server(run, &installed.data)?;
-            if Record::read(&run.store).is_none_or(|record| record.role != Role::Unpromoted) {
-                Record::write(&run.store, Role::Unpromoted)?;
+            if record::role(&run.store) != Some(Role::Unpromoted) {
+                record::set_role(&run.store, Role::Unpromoted)?;
             }
             return Ok(());
         }
@@ -38,7 +38,7 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     rejoin::check_whole(&installed)?;
     let was_primary = launch::was_primary(&installed);
     bring_up(run, settings, &installed)?;
-    Record::write(&run.store, Role::Unpromoted)?;
+    record::set_role(&run.store, Role::Unpromoted)?;
     // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
     run.cluster().promotion_score(monitor::reduced(run, if was_primary { WAS_PRIMARY } else { LAST_RESORT }));
     Ok(())

@@ -11,7 +11,7 @@ use ocf::{Deadline, Done, Failure, Run};
 use crate::parameters::Settings;
 use crate::peers;
 use crate::postmaster::{self, Processes};
-use crate::record::Record;
+use crate::record;
 use crate::survey::{forget_server, place};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -24,7 +24,7 @@ pub(crate) fn stop(run: &Run, settings: &Settings) -> Done {
         return Err(Failure::generic(format!("{wrong}; without it nobody can tell which server to stop")));
     }
     shut_down(run, settings, &place(run, settings))?;
-    Record::remove(&run.store)?;
+    record::forget(&run.store)?;
     run.cluster().promotion_score(None);
     peers::withdraw_history(run);
     run.cluster().forget();

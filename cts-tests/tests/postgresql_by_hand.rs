@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use cts_tests::command::command;
-use cts_tests::postgres::{Place, Server, USUAL, pair, with_servers};
-use cts_tests::{installed, packages, wait};
+use cts_tests::postgres::{DIRECTORY, Place, Server, USER, USUAL, pair, with_servers};
+use cts_tests::{installed, packages, process, wait};
 
 const AMPLE: Duration = Duration::from_secs(20);
 
@@ -141,6 +141,59 @@ fn by_hand_it_says_in_words_what_it_found() -> Result<()> {
         let said = one.exits(7, "monitor")?.stdout;
         ensure!(said == format!("stopped: no process of a server stands in {}\n", first.data), "{said}");
         ensure!(Path::new("/run/resource-agents/postgresql-pg-n2.role").exists());
+        Ok(())
+    })
+}
+
+#[test]
+fn under_supervise_only_the_cluster_starts_the_server_and_starts_it_again() -> Result<()> {
+    packages::require(&["daemontools"])?;
+    with_servers(USUAL, || {
+        let [(server, agent), _] = pair()?;
+        let service = "/run/service";
+        fs::create_dir_all(service)?;
+        let run = format!("#!/bin/sh\nexec setuidgid {USER} {DIRECTORY}/bin/postgres -D {} 2>&1\n", server.data);
+        fs::write(format!("{service}/run"), run)?;
+        fs::set_permissions(format!("{service}/run"), Permissions::from_mode(0o755))?;
+        let agent = agent.set("control", "daemontools").set("service", service).set("start_opts", "");
+        agent.exits(1, "start")?.says(&["touch /run/service/down"])?;
+        fs::write(format!("{service}/down"), "")?;
+        agent.exits(1, "start")?.says(&["does svscan run"])?;
+        let supervise = command(["supervise", service]).bare_environment().start(std::process::Stdio::null())?;
+        wait::until("supervise", AMPLE, wait::QUICK, || Ok(Path::new(service).join("supervise/ok").exists()))?;
+        agent.exits(7, "monitor")?;
+        for _ in 0..2 {
+            agent.succeeds(&["start"])?;
+            agent.exits(0, "monitor")?;
+            let postmaster = server.postmaster()?;
+            ensure!(process::children(supervise.pid()) == [postmaster], "supervise has another process");
+            agent.succeeds(&["promote"])?;
+            ensure!(server.postmaster()? == postmaster, "the promotion started another server");
+            agent.exits(8, "monitor")?;
+            agent.succeeds(&["demote"])?;
+            agent.exits(0, "monitor")?;
+            // With somebody connected a smart shutdown, which is all that supervise asks for, does not end.
+            let session = ["-h", server.home(), "-Xd", "postgres"];
+            let session = server.program("psql", &session)?.start(std::process::Stdio::null())?;
+            wait::until("the session", AMPLE, wait::TOOL, || {
+                let sql = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'psql'";
+                Ok(server.sql(sql)? == "2")
+            })?;
+            agent.succeeds(&["stop"])?;
+            drop(session);
+            ensure!(!server.has_processes()? && process::children(supervise.pid()).is_empty());
+            agent.exits(7, "monitor")?;
+        }
+        agent.succeeds(&["start", "promote"])?;
+        server.signal("KILL")?;
+        std::thread::sleep(Duration::from_secs(2));
+        ensure!(!server.has_processes()?, "supervise has started it again");
+        agent.exits(7, "monitor")?;
+        agent.succeeds(&["stop", "start", "promote"])?;
+        // Without supervise a stop still stops.
+        drop(supervise);
+        agent.succeeds(&["stop"])?;
+        ensure!(!server.has_processes()?);
         Ok(())
     })
 }

@@ -26,7 +26,7 @@ fn switchover(pair: &Pair) -> Result<()> {
 fn the_promoted_role_moves_to_and_fro() -> Result<()> {
     with_cluster(USUAL, || {
         let pair = Pair::start(USUAL, 2, &[])?;
-        for round in 0..6 {
+        for round in 0..10 {
             let began = Instant::now();
             pair.play(&format!("planned switchover {round}"), switchover)?;
             ensure!(pair.cluster.switch.since(began).is_empty(), "a node was fenced");
@@ -120,7 +120,7 @@ fn nothing_acknowledged_is_lost_while_both_are_there() -> Result<()> {
         pair.play("postmaster killed", postmaster_killed)?;
         pair.play("power cut of the standby", standby_power_cut)?;
         pair.play("postmaster stopped", postmaster_stopped)?;
-        for round in 0..3 {
+        for round in 0..10 {
             wait::until("commits to wait for the standby", SETTLE, wait::TOOL, waits)?;
             pair.play(&format!("power cut of the primary {round}"), power_cut)?;
         }

@@ -70,7 +70,9 @@ fn connections_saturated(pair: &Pair) -> Result<()> {
     let degraded = || Ok(pair.failures().iter().any(|failure| failure.reason.contains("53300")));
     wait::until("the degraded monitor to be shown", SETTLE, wait::TOOL, degraded)?;
     thread::sleep(Duration::from_secs(5));
-    drop(sessions);
+    // Waited for, which closes its input and ends it. Killed, its process in the node would be left to this process, PID 1
+    // of its namespace, to be waited for, and a power cut of the node ends only when that has been done.
+    sessions.iter_mut().try_for_each(|session| session.wait().map(drop))?;
     undisturbed(pair, &primary.name, began)
 }
 

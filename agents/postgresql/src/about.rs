@@ -64,6 +64,8 @@ of postgresql.conf, with the data directory's path, or set add_include=true:
 
 Stop the servers, and disable whatever starts them at boot. For rejoin=rewind set wal_log_hints=on, or use data checksums.
 
+Under daemontools (control=daemontools), as GreenArrow has it, touch SERVICE/down, and let the run script end in exec.
+
 The clone needs notify=true, so that three or more nodes can compare what they have, and so that commits do not wait for a \
 node that is gone.";
 

@@ -18,6 +18,7 @@ use crate::parameters::Settings;
 use crate::peers;
 use crate::postmaster::{self, Processes};
 use crate::server::{Said, Standby};
+use crate::supervise;
 use crate::survey::{self, Survey};
 use crate::upkeep;
 
@@ -38,12 +39,26 @@ const ENDED: Duration = Duration::from_millis(500);
 pub(crate) fn as_standby(run: &Run, settings: &Settings, installed: &Installation) -> Result<Standby, Failure> {
     configure(run, settings, installed)?;
     postmaster::clear_leftovers(run, &installed.data, &settings.socket_directory, settings.port)?;
-    let (log, before) = open_log(settings, installed)?;
-    let begun = Instant::now();
-    installed.server(settings, &[]).daemon(Stdio::null(), log.into())?;
-    let standby = await_answer(run, settings, before, begun)?;
+    let before = begin(settings, installed)?;
+    let standby = await_answer(run, settings, before, Instant::now());
+    if let (Err(_), Some(service)) = (&standby, &settings.service) {
+        // What is not told otherwise supervise would go on with.
+        let _ = supervise::down(service);
+    }
+    let standby = standby?;
     survey::note_server(run, &installed.data)?;
     Ok(standby)
+}
+
+/// Starts the server, and says how long its log was before.
+fn begin(settings: &Settings, installed: &Installation) -> Result<u64> {
+    if let Some(service) = &settings.service {
+        supervise::run_once(service)?;
+        return Ok(fs::metadata(&settings.logfile).map_or(0, |facts| facts.len()));
+    }
+    let (log, before) = open_log(settings, installed)?;
+    installed.server(settings, &[]).daemon(Stdio::null(), log.into())?;
+    Ok(before)
 }
 
 /// Lays down what makes the next start that of a standby, and proves that the server would take it up.

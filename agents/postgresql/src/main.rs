@@ -30,6 +30,7 @@ mod rejoin;
 mod server;
 mod start;
 mod stop;
+mod supervise;
 mod survey;
 mod upkeep;
 mod validate;

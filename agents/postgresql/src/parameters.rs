@@ -65,12 +65,32 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
         ..Parameter::TEXT
     },
     Parameter {
+        name: "control",
+        content: Content::Choice(&["pg_ctl", "daemontools"]),
+        default: Some("pg_ctl"),
+        short: "Who runs the server",
+        long: "pg_ctl: the agent starts the server itself and stops it by its signals, as pg_ctl does. daemontools: the \
+               server runs under supervise as service, which must have a file down, so that only the cluster starts it; \
+               the agent has it run once, so that only the cluster starts it again. Its run script must start the server \
+               in the foreground and with the arguments that start_opts tells the agent.",
+        ..Parameter::TEXT
+    },
+    Parameter {
+        name: "service",
+        content: Content::Path,
+        default: Some("/service/hvmail-postgres"),
+        short: "Service directory of daemontools",
+        long: "With control=daemontools, the directory of the service.",
+        ..Parameter::TEXT
+    },
+    Parameter {
         name: "logfile",
         content: Content::Path,
         default: Some("/var/log/ocf-postgresql.log"),
         short: "Where the server writes before and without its logging collector",
         long: "The file that the server's standard error is appended to: what it says before its own logging begins, and \
-               everything where logging_collector is off. At a start, a file larger than 16 MiB is renamed to .old first.",
+               everything where logging_collector is off. At a start, a file larger than 16 MiB is renamed to .old first. With \
+               control=daemontools it is only read, for the reason of a failed start: give it multilog's current file.",
         ..Parameter::TEXT
     },
     Parameter {
@@ -207,6 +227,8 @@ pub(crate) struct Settings {
     pub(crate) socket_directory: PathBuf,
     pub(crate) port: u16,
     pub(crate) start_options: Vec<String>,
+    /// The server runs under supervise, in this directory.
+    pub(crate) service: Option<PathBuf>,
     pub(crate) logfile: PathBuf,
     pub(crate) hosts: Hosts,
     pub(crate) replication_user: String,
@@ -244,6 +266,7 @@ impl Settings {
             socket_directory: path("pghost"),
             port: u16::try_from(values.integer("pgport")).unwrap_or_default(),
             start_options: text("start_opts").split_whitespace().map(str::to_owned).collect(),
+            service: (values.text("control") == Some("daemontools")).then(|| path("service")),
             logfile: path("logfile"),
             hosts: Hosts::parse(values.text("primary_hosts").unwrap_or_default()).unwrap_or_default(),
             replication_user: text("replication_user"),

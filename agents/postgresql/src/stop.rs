@@ -12,6 +12,7 @@ use crate::parameters::Settings;
 use crate::peers;
 use crate::postmaster::{self, Processes};
 use crate::record;
+use crate::supervise;
 use crate::survey::{forget_server, place};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
@@ -34,6 +35,12 @@ pub(crate) fn stop(run: &Run, settings: &Settings) -> Done {
 /// Ends the server of the data directory: by a fast shutdown, by an immediate one, by force, each in its share of the time.
 pub(crate) fn shut_down(run: &Run, settings: &Settings, data: &Path) -> Done {
     let segment = postmaster::segment(data);
+    if let Some(service) = &settings.service
+        && let Err(error) = supervise::down(service)
+    {
+        // Without supervise there is nobody who would start it again.
+        run.log.warning(&format!("{error:#}"));
+    }
     let (fast, immediate) = settings.stop_times(run.deadline.remaining());
     // Signals as the server takes them: documentation, "Shutting Down the Server".
     for (signal, time, word) in [(Signal::SIGINT, fast, "a fast"), (Signal::SIGQUIT, immediate, "an immediate")] {
@@ -48,6 +55,7 @@ pub(crate) fn shut_down(run: &Run, settings: &Settings, data: &Path) -> Done {
     }
     end_by_force(run, data)?;
     prove(data, segment)?;
+    settings.service.as_ref().map_or(Ok(()), |service| supervise::await_end(service, run.deadline))?;
     forget_server(run)?;
     // Nothing is left of it but files, and those hinder nobody.
     if let Err(error) = postmaster::clear_leftovers(run, data, &settings.socket_directory, settings.port) {

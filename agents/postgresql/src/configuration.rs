@@ -75,15 +75,15 @@ impl Own {
         if fs::read_to_string(&path).is_ok_and(|old| old == text) {
             return Ok(false);
         }
-        place(installed, &path, &text).map(|()| true)
+        place(installed, &path, text.as_bytes()).map(|()| true)
     }
 
     /// Makes the server start as a standby.
     pub(crate) fn write_signal(&self, installed: &Installation) -> Result<()> {
         if installed.version.has_signal_file() {
-            place(installed, &installed.data.join(STANDBY_SIGNAL), "")
+            place(installed, &installed.data.join(STANDBY_SIGNAL), b"")
         } else {
-            place(installed, &installed.data.join(RECOVERY_CONF), &self.recovery_conf())
+            place(installed, &installed.data.join(RECOVERY_CONF), self.recovery_conf().as_bytes())
         }
     }
 }
@@ -141,13 +141,13 @@ pub(crate) fn sync_names(nodes: &[&str]) -> String {
 
 /// Puts a file of the server's user in place, wholly or not at all. Its directory is another user's: no link of his is
 /// followed.
-pub(crate) fn place(installed: &Installation, path: &Path, text: &str) -> Result<()> {
+pub(crate) fn place(installed: &Installation, path: &Path, content: &[u8]) -> Result<()> {
     let new = PathBuf::from(format!("{}.ocf-new", path.display()));
     let write = || -> Result<()> {
         let _ = fs::remove_file(&new);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
         fchown(&file, Some(installed.user.uid.as_raw()), Some(installed.user.gid.as_raw()))?;
-        file.write_all(text.as_bytes())?;
+        file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&new, path)?;
         Ok(File::open(path.parent().context("a file in no directory")?)?.sync_all()?)

@@ -63,6 +63,8 @@ pub(crate) struct Facts {
     /// Of the parameters.
     pub(crate) wrong: Option<String>,
     pub(crate) follows_somebody: bool,
+    /// A start rewinds a node that has parted.
+    pub(crate) rewind: bool,
     pub(crate) sync: Sync,
     pub(crate) max_lag: Option<u64>,
     pub(crate) max_slot_wal: Option<u64>,
@@ -80,6 +82,8 @@ pub(crate) enum Verdict {
 /// How fit the node is to be promoted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fitness {
+    /// It is promoted and serves, whatever it did before.
+    Serving,
     /// With this score.
     Score(i32),
     /// It must not be promoted.
@@ -172,11 +176,14 @@ fn promoted(facts: &Facts, primary: &Primary) -> Judgement {
     });
     let wrong = [facts.wrong.clone(), facts.write.clone(), alone, kept, facts.disk.clone()];
     let verdict = sound_or(&wrong, State::RunningPromoted, State::DegradedPromoted);
-    Judgement { verdict, fitness: Fitness::Score(SERVING) }
+    Judgement { verdict, fitness: Fitness::Serving }
 }
 
 fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
     let diverged = diverged(facts.against_primary, standby.lsn);
+    if let (Some(parted), Some(Standing::Diverged(_)), true) = (&diverged, facts.against_primary, facts.rewind) {
+        return Judgement { fitness: Fitness::Unfit, ..failed(facts, format!("{parted}; a start rewinds it")) };
+    }
     let deaf = (!standby.streaming && facts.silence >= SETTLES).then(|| {
         if facts.follows_somebody {
             "the standby does not stream from a primary: its log says why".to_owned()

@@ -22,6 +22,7 @@ fn facts(seen: Seen, role: Option<Role>) -> Facts {
         write: None,
         wrong: None,
         follows_somebody: true,
+        rewind: false,
         sync: Sync::Off,
         max_lag: None,
         max_slot_wal: None,
@@ -46,15 +47,15 @@ fn is(facts: &Facts, state: State, words: &str, fitness: Fitness) {
 
 #[test]
 fn a_healthy_pair() {
-    is(&serving(), State::RunningPromoted, "", Fitness::Score(SERVING));
+    is(&serving(), State::RunningPromoted, "", Fitness::Serving);
     is(&following(standby()), State::Running, "", Fitness::Score(STREAMING));
 }
 
 #[test]
 fn the_servers_own_word_counts_more_than_what_the_cluster_made_of_it() {
     let by_hand = Facts { role: Some(Role::Unpromoted), ..serving() };
-    is(&by_hand, State::RunningPromoted, "", Fitness::Score(SERVING));
-    is(&Facts { role: None, ..serving() }, State::RunningPromoted, "", Fitness::Score(SERVING));
+    is(&by_hand, State::RunningPromoted, "", Fitness::Serving);
+    is(&Facts { role: None, ..serving() }, State::RunningPromoted, "", Fitness::Serving);
     let restarted = Facts { role: Some(Role::Promoted), ..following(standby()) };
     is(&restarted, State::Running, "", Fitness::Score(STREAMING));
 }
@@ -102,11 +103,11 @@ fn a_primary_without_a_standby_is_degraded_once_one_had_the_time_to_come() {
     let lonely = Primary { standbys: Vec::new(), ..primary() };
     let alone = Facts { seen: Seen::Answering(Said::Primary(lonely)), ..serving() };
     for (sync, words) in [(Sync::Off, "lose"), (Sync::Prefer, "this node alone"), (Sync::Require, "no commit")] {
-        is(&Facts { sync, ..alone.clone() }, State::DegradedPromoted, words, Fitness::Score(SERVING));
+        is(&Facts { sync, ..alone.clone() }, State::DegradedPromoted, words, Fitness::Serving);
     }
     let young = Facts { silence: Duration::from_secs(3), ..alone.clone() };
-    is(&young, State::RunningPromoted, "", Fitness::Score(SERVING));
-    is(&Facts { follows_somebody: false, ..alone }, State::RunningPromoted, "", Fitness::Score(SERVING));
+    is(&young, State::RunningPromoted, "", Fitness::Serving);
+    is(&Facts { follows_somebody: false, ..alone }, State::RunningPromoted, "", Fitness::Serving);
 }
 
 #[test]
@@ -121,6 +122,8 @@ fn everything_that_limits_a_failover_is_said_and_lowers_the_score() {
     is(&parted, State::Degraded, "parted from the primary at 0/50", Fitness::Unfit);
     let stranger = Facts { against_primary: Some(Standing::Unrelated), ..following(standby()) };
     is(&stranger, State::Degraded, "does not occur", Fitness::Unfit);
+    let rewinding = judge(&Facts { rewind: true, ..parted });
+    assert!(matches!(rewinding.verdict, Verdict::Failed(_)) && rewinding.fitness == Fitness::Unfit, "{rewinding:?}");
     let behind = Facts { against_primary: Some(Standing::Behind), ..following(standby()) };
     is(&behind, State::Running, "", Fitness::Score(STREAMING));
 }
@@ -140,8 +143,8 @@ fn a_slot_that_keeps_too_much_and_a_slip_in_a_parameter_degrade() {
     let slots = vec![Slot { name: "ocf_n2".into(), active: false, kept: Some(600) }];
     let seen = Seen::Answering(Said::Primary(Primary { slots, ..primary() }));
     let keeping = Facts { max_slot_wal: Some(1000), seen, ..serving() };
-    is(&keeping, State::DegradedPromoted, "slot ocf_n2 keeps 600 bytes", Fitness::Score(SERVING));
-    is(&Facts { max_slot_wal: Some(2000), ..keeping }, State::RunningPromoted, "", Fitness::Score(SERVING));
+    is(&keeping, State::DegradedPromoted, "slot ocf_n2 keeps 600 bytes", Fitness::Serving);
+    is(&Facts { max_slot_wal: Some(2000), ..keeping }, State::RunningPromoted, "", Fitness::Serving);
     let slip = Facts { wrong: Some("maxlag=x is wrong".into()), ..serving() };
-    is(&slip, State::DegradedPromoted, "maxlag=x", Fitness::Score(SERVING));
+    is(&slip, State::DegradedPromoted, "maxlag=x", Fitness::Serving);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, Run, State};
 
 use crate::control::ClusterState;
-use crate::judgement::{Facts, Fitness, Judgement, NEVER, Seen, Verdict, judge};
+use crate::judgement::{Facts, Fitness, Judgement, NEVER, SERVING, Seen, Verdict, judge};
 use crate::parameters::Settings;
 use crate::peers;
 use crate::position::Position;
@@ -52,6 +52,7 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         write: write.map(|error| format!("a transaction could not be written to the disk: {error:#}")),
         wrong: settings.wrong.clone(),
         follows_somebody: !settings.hosts.others(&peers::own_name(run)).is_empty(),
+        rewind: settings.rewind,
         sync: settings.sync,
         max_lag: settings.max_lag,
         max_slot_wal: settings.max_slot_wal.filter(|_| settings.use_slots),
@@ -99,6 +100,7 @@ fn tend(run: &Run, settings: &Settings, survey: &mut Survey) {
 fn tell_cluster(run: &Run, survey: &Survey, fitness: Fitness) {
     let cluster = run.cluster();
     match fitness {
+        Fitness::Serving => cluster.promotion_score(Some(SERVING)),
         Fitness::Score(score) => cluster.promotion_score(reduced(run, score)),
         Fitness::Unfit => cluster.promotion_score(Some(NEVER)),
         Fitness::Failed => match record::failed_again(&run.store) {

@@ -10,6 +10,7 @@ use crate::configuration::{self, Own};
 use crate::election::{self, Outcome};
 use crate::installation::Installation;
 use crate::judgement::{NEVER, SERVING, Seen};
+use crate::monitor;
 use crate::parameters::Settings;
 use crate::peers;
 use crate::postmaster::{self, Processes};
@@ -49,11 +50,27 @@ fn carry_out(run: &Run, settings: &Settings) -> Done {
     prepare(run, settings, &installed)?;
     let begun = Instant::now();
     leave_recovery(run, &installed, &mut wire)?;
-    record::set_role(&run.store, Role::Promoted)?;
     run.log.info(&format!("the server accepts writes after {:.2} s", begun.elapsed().as_secs_f32()));
+    follow_up(run, settings);
+    Ok(())
+}
+
+/// The server serves: what goes wrong from here on must not undo that.
+fn follow_up(run: &Run, settings: &Settings) {
+    if let Err(error) = record::set_role(&run.store, Role::Promoted) {
+        run.log.warning(&format!("{error:#}"));
+    }
     run.cluster().promotion_score(Some(SERVING));
+    // An old primary that comes back asks for it.
+    if let Ok(survey) = Survey::take(run, settings)
+        && let Some(position) = monitor::position(&survey)
+    {
+        peers::publish_history(run, &position);
+    }
     // The checkpoint that pg_rewind on another node waits for takes minutes where nobody hurries it.
-    run.continue_in_background()
+    if let Err(failure) = run.continue_in_background() {
+        run.log.warning(&format!("no checkpoint is made: {failure}"));
+    }
 }
 
 fn not_promotable(seen: &Seen) -> String {
@@ -84,7 +101,7 @@ fn leave_recovery(run: &Run, installed: &Installation, wire: &mut Wire) -> Resul
         ask(wire, "SELECT pg_promote(false)")?;
     } else {
         // What pg_ctl promote does (do_promote, pg_ctl.c).
-        configuration::place(installed, &installed.data.join("promote"), "")?;
+        configuration::place(installed, &installed.data.join("promote"), b"")?;
         let Processes::Postmaster(file) = Processes::of(&installed.data)? else {
             return Err(Failure::generic("the postmaster went away before it was promoted"));
         };

@@ -169,10 +169,10 @@ fn rewind(installed: &Installation, source: &str, more: &[&str]) -> ocf::Program
     installed.program("pg_rewind").args(words).args(more.iter().copied())
 }
 
-fn own_files(data: &Path) -> Vec<(PathBuf, String)> {
+fn own_files(data: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let plain = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|facts| facts.is_file());
     let paths = NODES_OWN.iter().map(|name| data.join(name)).filter(plain);
-    paths.filter_map(|path| fs::read_to_string(&path).ok().map(|content| (path, content))).collect()
+    paths.filter_map(|path| fs::read(&path).ok().map(|content| (path, content))).collect()
 }
 
 /// Copies the log from the place where the ways part: what was acknowledged here and nowhere else is in it, for whoever

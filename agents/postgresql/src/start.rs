@@ -35,6 +35,9 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
         }
         _ => launch::check_none_runs(&installed)?,
     }
+    if run.environment.by_pacemaker() && !run.environment.notified() {
+        run.log.warning("the clone has not notify=true: three nodes could not compare what they have, and commits would wait for nodes that are gone");
+    }
     rejoin::check_whole(&installed)?;
     let was_primary = launch::was_primary(&installed);
     bring_up(run, settings, &installed)?;

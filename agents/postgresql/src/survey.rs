@@ -86,8 +86,10 @@ impl Survey {
     /// one that ends, one whose role changed between two questions.
     pub(crate) fn of_monitor(run: &Run, settings: &Settings) -> Result<Self> {
         let patience = run.deadline.at_most(STARTING);
+        // What is left is for telling the cluster, should the server say nothing.
+        let deadline = run.deadline.at_most(run.deadline.remaining() * 3 / 4);
         loop {
-            let survey = Self::until(run, settings, run.deadline)?;
+            let survey = Self::until(run, settings, deadline)?;
             let passing = matches!(
                 survey.seen,
                 Seen::Closed(Closed::Starting | Closed::Stopping, _) | Seen::Mute(_) | Seen::Orphans(_)

@@ -84,6 +84,11 @@ impl Agent {
         Ok(CLONE.iter().fold(agent, |agent, (name, value)| agent.env(&format!("OCF_RESKEY_CRM_meta_{name}"), value)))
     }
 
+    /// The same on `node`, where more than one instance runs at once.
+    pub fn of(name: &str, instance: &str, node: &str) -> Result<Self> {
+        Ok(Self::promotable_of(name, instance)?.env("OCF_RESKEY_CRM_meta_on_node", node))
+    }
+
     /// The same as a plain resource: Pacemaker then sends a feature set and nothing of a clone.
     pub fn plain_of(name: &str, instance: &str) -> Result<Self> {
         Ok(Self::by_hand_of(name, instance)?

@@ -11,7 +11,7 @@ use cts_tests::isolation::{Isolation, enter};
 use cts_tests::node::{Node, SHARE_IN_NODE};
 use cts_tests::{installed, packages};
 
-const AGENTS: &[&str] = &["primary-ips", "services"];
+const AGENTS: &[&str] = &["postgresql", "primary-ips", "services"];
 const PACKAGE: &str = "resource-agents-greenarrow";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SPEC: &str = "rpm/resource-agents-greenarrow.spec";
@@ -163,6 +163,7 @@ const FILES: &str = "\
 40755 root:root /usr/lib/ocf
 40755 root:root /usr/lib/ocf/resource.d
 40755 root:root /usr/lib/ocf/resource.d/greenarrow
+100755 root:root /usr/lib/ocf/resource.d/greenarrow/postgresql
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/primary-ips
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/services
 40755 root:root /usr/share/doc/resource-agents-greenarrow
@@ -171,10 +172,12 @@ const FILES: &str = "\
 40755 root:root /usr/share/licenses/resource-agents-greenarrow
 100644 root:root /usr/share/licenses/resource-agents-greenarrow/LICENSE
 100644 root:root /usr/share/licenses/resource-agents-greenarrow/LICENSE.dependencies
+100644 root:root /usr/share/man/man7/ocf_greenarrow_postgresql.7.gz
 100644 root:root /usr/share/man/man7/ocf_greenarrow_primary-ips.7.gz
 100644 root:root /usr/share/man/man7/ocf_greenarrow_services.7.gz
 40755 root:root /usr/share/resource-agents-greenarrow
 40755 root:root /usr/share/resource-agents-greenarrow/metadata
+100644 root:root /usr/share/resource-agents-greenarrow/metadata/postgresql.xml
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/primary-ips.xml
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/services.xml
 ";
@@ -200,7 +203,7 @@ fn in_a_node_it_is_installed_used_and_removed() -> Result<()> {
         assert_eq!(node.text(&["rpm", "--query", "--qf", query, PACKAGE])?, FILES);
         assert_eq!(node.text(&["rpm", "--verify", "--nodeps", PACKAGE])?, "");
         assert_eq!(node.text(&["crm_resource", "--list-agents", "ocf:greenarrow"])?, AGENTS.join("\n") + "\n");
-        for (agent, parameter) in AGENTS.iter().zip(["ip_file", "service_dir"]) {
+        for (agent, parameter) in AGENTS.iter().zip(["pgdata", "ip_file", "service_dir"]) {
             let program = fs::metadata(node.path(&format!("{}/{agent}", installed::PROVIDER_DIRECTORY))?)?;
             assert_eq!(program.permissions().mode(), 0o100_755);
             is_found(&node, agent, parameter)?;

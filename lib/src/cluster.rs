@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(4);
 const KEEPER: &str = "pacemaker-attrd";
 /// What was sent, as `NAME=VALUE` lines below the identity of the daemon it was sent to.
 const SENT: &str = "sent";
-/// What the other nodes said, below the time it was asked.
+/// What the other nodes said last, below the time it was asked and the attribute's name.
 const HEARD: &str = "heard";
 /// The name that stands for the promotion score among what was sent.
 const SCORE: &str = "promotion score";
@@ -49,7 +49,8 @@ impl Cluster<'_> {
         }
         let program = Program::new("crm_attribute").args(["--promotion", self.environment.resource()]);
         let program = match score {
-            Some(score) => program.args(["--update".to_owned(), score.to_string()]),
+            // In one word: a negative number would be taken for an option.
+            Some(score) => program.args([format!("--update={score}")]),
             None => program.args(["--delete"]),
         };
         self.send(SCORE, &score.map_or_else(String::new, |score| score.to_string()), program);
@@ -97,8 +98,9 @@ impl Cluster<'_> {
         }
         let uptime = uptime();
         let kept = self.store.read(HEARD).ok().flatten().unwrap_or_default();
-        let (asked, values) = kept.split_once('\n').unwrap_or_default();
-        let asked = asked.parse().map(Duration::from_secs).ok();
+        let (heading, values) = kept.split_once('\n').unwrap_or_default();
+        let asked = heading.split_once(' ').filter(|(_, of)| *of == name).map(|(asked, _)| asked);
+        let asked = asked.and_then(|asked| asked.parse().ok()).map(Duration::from_secs);
         if asked.and_then(|asked| uptime.checked_sub(asked)).is_some_and(|old| old < age) {
             return values.lines().filter_map(|line| line.split_once('=')).map(owned).collect();
         }
@@ -109,7 +111,7 @@ impl Cluster<'_> {
             self.log.debug(&format!("{name} of the other nodes is not known: {error:#}"));
             Vec::new()
         });
-        let mut text = format!("{}\n", uptime.as_secs());
+        let mut text = format!("{} {name}\n", uptime.as_secs());
         for (node, value) in &values {
             let _ = writeln!(text, "{node}={value}");
         }

@@ -77,6 +77,11 @@ impl Environment {
         self.meta("promoted_max").or_else(|| self.meta("master_max")).is_some() || !self.by_pacemaker()
     }
 
+    /// Whether Pacemaker notifies this instance of what it does to the others (the clone's meta attribute notify).
+    pub fn notified(&self) -> bool {
+        self.meta("notify").and_then(crate::parameter::parse_boolean).unwrap_or(false)
+    }
+
     /// This node's name in the cluster, when Pacemaker told it.
     pub fn node(&self) -> Option<&str> {
         self.meta("on_node")

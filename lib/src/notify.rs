@@ -84,6 +84,20 @@ impl Notification {
     }
 }
 
+impl Notification {
+    /// The nodes that have an instance once this transition has stopped and started what it is to. Pacemaker tells that to
+    /// every action of a clone with notify=true, not to notify alone; without, the list is empty.
+    pub fn nodes_after(environment: &Environment) -> Vec<String> {
+        let nodes = |names: &[&str]| instances(environment, names).into_iter().map(|instance| instance.node);
+        let stopped: Vec<String> = nodes(&["stop"]).collect();
+        let active = nodes(&["promoted", "master"]).chain(nodes(&["unpromoted", "slave"]));
+        let mut left: Vec<String> = active.filter(|node| !stopped.contains(node)).chain(nodes(&["start"])).collect();
+        left.sort();
+        left.dedup();
+        left
+    }
+}
+
 /// The instances of the first of these lists that is set: Pacemaker 2.1 sets both namings, 2.0 the old, 3 the new one.
 /// Resources and nodes come as two lists of equal length, divided by blanks; an empty list is a single blank.
 fn instances(environment: &Environment, names: &[&str]) -> Vec<Instance> {
@@ -125,6 +139,24 @@ mod tests {
         assert_eq!(found.unpromoted, [instance("ips", "b")]);
         let new = [("promoted_resource", "ips"), ("promoted_uname", "c")];
         assert_eq!(read(&[kind.as_slice(), &old, &new].concat()).unwrap().promoted, [instance("ips", "c")]);
+    }
+
+    #[test]
+    fn the_nodes_after_a_transition_are_those_not_stopped_and_those_started() {
+        let full = |(name, value): (&str, &str)| (format!("OCF_RESKEY_CRM_meta_notify_{name}").into(), value.into());
+        let lists = [
+            ("promoted_resource", "p"),
+            ("promoted_uname", "a"),
+            ("unpromoted_resource", "p p"),
+            ("unpromoted_uname", "b c"),
+            ("stop_resource", "p p"),
+            ("stop_uname", "a c"),
+            ("start_resource", "p"),
+            ("start_uname", "c"),
+        ];
+        let nodes = Notification::nodes_after(&Environment::from_variables(lists.map(full)));
+        assert_eq!(nodes, ["b", "c"]);
+        assert_eq!(Notification::nodes_after(&Environment::default()), Vec::<String>::new());
     }
 
     #[test]

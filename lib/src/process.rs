@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, Uid, User};
 
 use crate::deadline::Deadline;
 
@@ -30,6 +30,7 @@ pub struct Program {
     arguments: Vec<OsString>,
     variables: Vec<(String, String)>,
     input: Vec<u8>,
+    user: Option<(u32, u32)>,
 }
 
 /// What a program left behind.
@@ -46,7 +47,7 @@ pub struct Output {
 impl Program {
     /// A program by name, looked for in the system's directories, or by absolute path.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_owned(), arguments: Vec::new(), variables: Vec::new(), input: Vec::new() }
+        Self { name: name.to_owned(), arguments: Vec::new(), variables: Vec::new(), input: Vec::new(), user: None }
     }
 
     /// With these further arguments.
@@ -70,6 +71,14 @@ impl Program {
         self
     }
 
+    /// As this user, with this group and the user's supplementary ones: a server may need those, to read its TLS key for
+    /// example. Where the user has been removed, its number still does.
+    #[must_use]
+    pub fn as_user(mut self, uid: u32, gid: u32) -> Self {
+        self.user = Some((uid, gid));
+        self
+    }
+
     /// Where the program is, if it is installed.
     pub fn path(&self) -> Option<PathBuf> {
         if self.name.starts_with('/') {
@@ -86,15 +95,17 @@ impl Program {
 
     /// The same, and hands over each line of its output and of its errors as it comes: for a program that shows progress.
     pub fn run_telling(self, deadline: Deadline, tell: &mut dyn FnMut(&str)) -> Result<Output> {
-        let mut child = self.spawn()?;
+        let name = self.name.clone();
+        let program = self.behind_setpriv()?;
+        let mut child = program.spawn()?;
         let group = Pid::from_raw(child.id().try_into().context("a process id is larger than the kernel makes them")?);
-        let collected = collect(&mut child, &self.input, deadline, tell);
+        let collected = collect(&mut child, &program.input, deadline, tell);
         if collected.is_err() {
             // The group may be gone already; that is what is wanted.
             let _ = killpg(group, Signal::SIGKILL);
             let _ = child.wait();
         }
-        let (status, stdout, stderr) = collected.with_context(|| self.name.clone())?;
+        let (status, stdout, stderr) = collected.context(name)?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Output { status, stdout: text(stdout), stderr: text(stderr) })
     }
@@ -112,16 +123,31 @@ impl Program {
     /// Starts it for longer than this action: in a session of its own (setsid(1) of util-linux), so that Pacemaker, which
     /// kills the action's process group on a timeout, does not reach it, and in the system's locale. Its standard output
     /// goes nowhere.
-    pub fn daemon(mut self, input: Stdio, errors: Stdio) -> Result<()> {
-        let Some(path) = self.path() else { bail!("{} is not installed", self.name) };
-        self.arguments.splice(0..0, [OsString::from("--fork"), path.into()]);
-        let mut command = Self { name: "setsid".to_owned(), ..self }.command()?;
+    pub fn daemon(self, input: Stdio, errors: Stdio) -> Result<()> {
+        let mut inner = self.behind_setpriv()?;
+        let Some(path) = inner.path() else { bail!("{} is not installed", inner.name) };
+        inner.arguments.splice(0..0, [OsString::from("--fork"), path.into()]);
+        let mut command = Self { name: "setsid".to_owned(), ..inner }.command()?;
         command.current_dir("/").stdin(input).stdout(Stdio::null()).stderr(errors);
         let status = command.status().context("cannot start setsid")?;
         if !status.success() {
             bail!("setsid ended with {status}");
         }
         Ok(())
+    }
+
+    /// Behind setpriv(1) of util-linux where it is to run as somebody else: the standard library gives a child no
+    /// supplementary groups (`Command::groups` is not stable), and setpriv, unlike su(1), starts no shell and no PAM session.
+    fn behind_setpriv(mut self) -> Result<Self> {
+        let Some((uid, gid)) = self.user.take() else { return Ok(self) };
+        let Some(path) = self.path() else { bail!("{} is not installed", self.name) };
+        // --init-groups wants the user to be known.
+        let known = User::from_uid(Uid::from_raw(uid)).is_ok_and(|user| user.is_some());
+        let groups = if known { "--init-groups" } else { "--clear-groups" };
+        let words = [format!("--reuid={uid}"), format!("--regid={gid}"), groups.to_owned(), "--".to_owned()];
+        let words = words.into_iter().map(OsString::from).chain([path.into()]);
+        self.arguments.splice(0..0, words.collect::<Vec<_>>());
+        Ok(Self { name: "setpriv".to_owned(), ..self })
     }
 
     /// Where PATH leads an agent's children.
@@ -335,6 +361,19 @@ mod tests {
         reader.read_to_string(&mut said).unwrap();
         let words: Vec<_> = said.split_whitespace().collect();
         assert!(matches!(words[..], [session, pid] if session == pid), "{said:?}");
+    }
+
+    #[test]
+    fn a_program_runs_run_by_its_user_with_that_users_groups() {
+        let nobody = User::from_name("nobody").unwrap().unwrap();
+        let (uid, gid) = (nobody.uid.as_raw(), nobody.gid.as_raw());
+        let output = Program::new("id").args(["-un"]).as_user(uid, gid).run(soon()).unwrap();
+        assert_eq!(output.stdout, "nobody\n", "{output:?}");
+        let groups = |uid| Program::new("id").args(["-G"]).as_user(uid, gid).run(soon()).unwrap().stdout;
+        assert_eq!(groups(uid).trim(), gid.to_string());
+        assert_eq!(groups(4_000_000).trim(), gid.to_string(), "a user that is gone");
+        let error = Program::new("no-such-program").as_user(uid, gid).run(soon()).unwrap_err();
+        assert!(format!("{error:#}").starts_with("no-such-program is not installed"));
     }
 
     #[test]

@@ -115,6 +115,27 @@ const CHECKS: &[Check] = &[
         ]),
     },
     Check {
+        name: "postgresql",
+        about: "every action and state of ocf:greenarrow:postgresql with real servers, PostgreSQL 11 to 18",
+        kind: Kind::Test(&[
+            "-p",
+            "cts-tests",
+            "--test",
+            "postgresql_by_hand",
+            "--test",
+            "postgresql_faults",
+            "--test",
+            "postgresql_roles",
+            "--test",
+            "postgresql_versions",
+        ]),
+    },
+    Check {
+        name: "postgresql-cluster",
+        about: "ocf:greenarrow:postgresql in real clusters, while a client writes",
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "postgresql_cluster", "--test", "postgresql_divergence"]),
+    },
+    Check {
         name: "rpm",
         about: "the package: built, linted, installed, used and removed in a node",
         kind: Kind::Test(&["-p", "cts-tests", "--test", "rpm"]),

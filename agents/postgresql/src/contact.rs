@@ -1,0 +1,200 @@
+//! A connection to the local server, and what it means when there is none.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
+use nix::unistd::{Uid, User, geteuid, seteuid};
+use ocf::Deadline;
+
+use crate::installation;
+use crate::parameters::Settings;
+use crate::postmaster::PidFile;
+use crate::wire::{Trouble, Wire};
+
+/// How long between two tries to get into a queue that is full.
+const QUEUE: Duration = Duration::from_millis(20);
+
+/// What came of an attempt to connect.
+#[derive(Debug)]
+pub(crate) enum Contact {
+    /// The server answers questions.
+    Answering(Wire),
+    /// It lives, and lets this connection not in.
+    Closed(Closed, String),
+    /// It accepts connections and says nothing, or its socket is gone: nobody can tell whether it serves.
+    Mute(String),
+}
+
+/// Why a living server lets nobody in, or not this connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closed {
+    /// All connections are taken, or memory or another resource is.
+    Full,
+    /// It is starting up, or recovers from the crash of one of its processes.
+    Starting,
+    /// It is shutting down.
+    Stopping,
+    /// It does not want this user, or not without a password.
+    Refused,
+}
+
+/// Connects as the server's user to the server whose pid file this is.
+pub(crate) fn contact(settings: &Settings, data: &Path, file: &PidFile, deadline: Deadline) -> Contact {
+    let user = match installation::user(settings, data) {
+        Ok(user) => user,
+        Err(error) => return Contact::Closed(Closed::Refused, format!("{error:#}")),
+    };
+    let path = socket_path(settings, data, file);
+    let shown = path.display();
+    let stream = match connected(&path, &user, deadline) {
+        Ok(Some(stream)) => stream,
+        Ok(None) => {
+            let seconds = deadline.budget().as_secs_f32();
+            return Contact::Mute(format!(
+                "the queue of {shown} is full, and the server takes nobody out of it for {seconds:.0} s"
+            ));
+        }
+        Err(error) => return without_socket(file, &format!("{error:#}")),
+    };
+    let role = settings.monitor_user.as_deref().unwrap_or(&user.name);
+    match Wire::open(stream, role, &settings.database, deadline) {
+        Ok(wire) => Contact::Answering(wire),
+        Err(trouble) => explained(trouble, file, role, deadline),
+    }
+}
+
+/// A server that has not said yet where its socket is has only begun (the line is written when it is there).
+fn without_socket(file: &PidFile, words: &str) -> Contact {
+    if file.socket_directory.is_none() {
+        return Contact::Closed(Closed::Starting, "the server is starting and does not listen yet".to_owned());
+    }
+    if file.stopping {
+        return Contact::Closed(Closed::Stopping, "the server is shutting down and listens no more".to_owned());
+    }
+    Contact::Mute(format!(
+        "{words}; the server lives and cannot be reached: if its socket was removed, restart it, and keep what cleans that \
+         directory off it"
+    ))
+}
+
+fn explained(trouble: Trouble, file: &PidFile, role: &str, deadline: Deadline) -> Contact {
+    match trouble {
+        Trouble::Said { sqlstate, words } => {
+            let closed = closed_by(&sqlstate, file.stopping);
+            let remedy = if closed == Closed::Refused {
+                format!("; let pg_hba.conf have \"local all {role} peer\", or set monitor_user and monitor_db")
+            } else {
+                String::new()
+            };
+            Contact::Closed(closed, format!("the server says {words:?} ({sqlstate}){remedy}"))
+        }
+        Trouble::WantsAuthentication(what) => Contact::Closed(
+            Closed::Refused,
+            format!(
+                "the server asks for {what} over its Unix socket; let pg_hba.conf have \"local all {role} peer\" first"
+            ),
+        ),
+        Trouble::Silent => Contact::Mute(format!(
+            "the server accepts connections and says nothing for {:.0} s",
+            deadline.budget().as_secs_f32()
+        )),
+        Trouble::Broken(words) if file.stopping => Contact::Closed(Closed::Stopping, words),
+        // A postmaster that forks and fails, or that has just died: the next look will tell.
+        Trouble::Broken(words) => Contact::Mute(format!("the server took the connection and did not speak: {words}")),
+    }
+}
+
+/// By the SQLSTATE, which is the same in every language: the words are not.
+fn closed_by(sqlstate: &str, stopping: bool) -> Closed {
+    match sqlstate {
+        // cannot_connect_now says all three: starting up, in recovery, shutting down.
+        "57P03" | "57P01" | "57P02" if stopping => Closed::Stopping,
+        "57P03" | "57P02" => Closed::Starting,
+        "57P01" => Closed::Stopping,
+        // Class 53, insufficient resources: too_many_connections among them; 55006 is a database that is being worked on.
+        _ if sqlstate.starts_with("53") || sqlstate == "55006" => Closed::Full,
+        _ => Closed::Refused,
+    }
+}
+
+fn socket_path(settings: &Settings, data: &Path, file: &PidFile) -> PathBuf {
+    // A relative directory is one below the data directory, where the server stands.
+    let directory =
+        file.socket_directory.as_ref().map_or_else(|| settings.socket_directory.clone(), |own| data.join(own));
+    directory.join(format!(".s.PGSQL.{}", file.port.unwrap_or(settings.port)))
+}
+
+/// A connected socket that does not block; None when the server's queue stayed full until the deadline.
+fn connected(path: &Path, user: &User, deadline: Deadline) -> Result<Option<UnixStream>> {
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None).context("cannot make a socket")?;
+    let address = UnixAddr::new(path).with_context(|| format!("{} is no path of a socket", path.display()))?;
+    loop {
+        match as_user(user, || connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address))? {
+            Ok(()) => return Ok(Some(UnixStream::from(socket))),
+            // A stopped postmaster takes nobody out of the queue (unix_stream_connect, af_unix.c).
+            Err(Errno::EAGAIN) => {
+                if !deadline.sleep(QUEUE) {
+                    return Ok(None);
+                }
+            }
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot connect to {}", path.display())),
+        }
+    }
+}
+
+/// Does something with the effective user id of `user`: the server is shown the credentials of the moment of connect(2)
+/// (unix(7), SO_PEERCRED). An agent has one thread, so that nobody else is affected.
+fn as_user<T>(user: &User, deed: impl FnOnce() -> T) -> Result<T> {
+    let own = geteuid();
+    if own == user.uid {
+        return Ok(deed());
+    }
+    seteuid(user.uid).with_context(|| format!("cannot take the user id of {}", user.name))?;
+    let done = deed();
+    back_to(own)?;
+    Ok(done)
+}
+
+fn back_to(own: Uid) -> Result<()> {
+    seteuid(own).context("cannot take the own user id back")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_server_lets_nobody_in_is_told_by_its_code() {
+        for (sqlstate, stopping, expected) in [
+            ("53300", false, Closed::Full),
+            ("53200", false, Closed::Full),
+            ("57P03", false, Closed::Starting),
+            ("57P03", true, Closed::Stopping),
+            ("57P01", false, Closed::Stopping),
+            ("28000", false, Closed::Refused),
+            ("3D000", false, Closed::Refused),
+            ("28P01", true, Closed::Refused),
+        ] {
+            assert_eq!(closed_by(sqlstate, stopping), expected, "{sqlstate} {stopping}");
+        }
+    }
+
+    #[test]
+    fn a_server_without_a_socket_is_starting_stopping_or_mute() {
+        let young = PidFile::default();
+        assert!(matches!(without_socket(&young, "x"), Contact::Closed(Closed::Starting, _)));
+        let grown = PidFile { socket_directory: Some("/tmp".into()), ..PidFile::default() };
+        assert!(matches!(without_socket(&grown, "x"), Contact::Mute(_)));
+        assert!(matches!(
+            without_socket(&PidFile { stopping: true, ..grown }, "x"),
+            Contact::Closed(Closed::Stopping, _)
+        ));
+    }
+}

@@ -1,0 +1,48 @@
+//! From promoted to unpromoted: a primary cannot become a standby while it runs, so it is shut down and started as one.
+
+use ocf::{Done, Run};
+
+use crate::control::ClusterState;
+use crate::installation::Installation;
+use crate::judgement::{STREAMED, Seen};
+use crate::launch;
+use crate::monitor;
+use crate::parameters::Settings;
+use crate::peers;
+use crate::record::{self, Role};
+use crate::server::Said;
+use crate::stop::shut_down;
+use crate::survey::{Survey, place};
+
+pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
+    let survey = Survey::take(run, settings);
+    let seen = survey.map(|survey| survey.seen);
+    match seen {
+        Ok(Seen::Answering(Said::Standby(_))) => {
+            run.log.info("the server is a standby already");
+            return Ok(record::set_role(&run.store, Role::Unpromoted)?);
+        }
+        // Nothing is promoted where nothing runs. A recovery goes on with stop and start; outside of one the next monitor
+        // finds that the server is gone.
+        Ok(Seen::Absent) => {
+            run.log.info("the server does not run; there is nothing to demote");
+            return Ok(());
+        }
+        _ => {}
+    }
+    shut_down(run, settings, &place(run, settings))?;
+    peers::withdraw_history(run);
+    let installed = Installation::find(settings)?;
+    match ClusterState::read(&installed.data)? {
+        // The server ended with a checkpoint, and not before its standbys had received it (documentation, "Shutting Down
+        // the Server"). Whether the one to be promoted has, is asked before it is.
+        ClusterState::ShutDown => run.log.info("the primary is shut down, its last checkpoint written"),
+        state => {
+            run.log.warning(&format!("the primary was not shut down in order, but left as {state:?}; it recovers now"));
+        }
+    }
+    launch::as_standby(run, settings, &installed)?;
+    record::set_role(&run.store, Role::Unpromoted)?;
+    run.cluster().promotion_score(monitor::reduced(run, STREAMED));
+    Ok(())
+}

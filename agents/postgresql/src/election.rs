@@ -1,0 +1,99 @@
+//! Whether this instance is the one to be promoted: no other that can be reached may have more of the log.
+
+use ocf::{Notification, Run};
+
+use crate::monitor;
+use crate::peers::{own_name, positions};
+use crate::position::{Position, Standing};
+use crate::survey::Survey;
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// This one, and why.
+    Best(String),
+    /// Not this one, why, and what happens now.
+    Refused(String),
+}
+
+/// Compares this instance with the other candidates of the transition.
+pub(crate) fn hold(run: &Run, survey: &Survey) -> Outcome {
+    let own_name = own_name(run);
+    let Some(own) = monitor::position(survey) else {
+        return Outcome::Refused(
+            "the server's place in the log cannot be told; its history file is missing".to_owned(),
+        );
+    };
+    let others: Vec<String> =
+        Notification::nodes_after(&run.environment).into_iter().filter(|node| *node != own_name).collect();
+    if others.is_empty() {
+        return Outcome::Best(format!("{own_name} at {own} is the only candidate"));
+    }
+    let told = positions(run, &others, run.deadline);
+    let unheard = others.iter().filter(|node| !told.iter().any(|(name, _)| name == *node)).cloned().collect::<Vec<_>>();
+    decide(&own_name, &own, &told, &unheard)
+}
+
+fn decide(own_name: &str, own: &Position, told: &[(String, Position)], unheard: &[String]) -> Outcome {
+    for (node, position) in told {
+        let why = match own.against(position) {
+            Standing::Equal | Standing::Ahead | Standing::OtherDiverged => continue,
+            Standing::Behind => format!("{node} has more of the log: {position}; {own_name} has {own}"),
+            Standing::Diverged(left) => {
+                format!("{node} is on a newer timeline, {position}; {own_name} at {own} has left its way at {left}")
+            }
+            Standing::Unrelated => format!(
+                "the timelines of {node} ({position}) and {own_name} ({own}) have parted; choose the node whose data is to be \
+                 kept, and take a new base backup of it on the other"
+            ),
+        };
+        return Outcome::Refused(format!("not promoted: {why}. For some seconds this node gives way to the other"));
+    }
+    let silent = if unheard.is_empty() { String::new() } else { format!("; not heard of: {}", unheard.join(", ")) };
+    Outcome::Best(format!("{own_name} at {own} has as much of the log as any other candidate{silent}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Position {
+        Position::from_attribute(text).unwrap()
+    }
+
+    fn decided(own: &str, others: &[&str]) -> Outcome {
+        let told: Vec<_> = others.iter().zip(["n2", "n3"]).map(|(text, node)| (node.to_owned(), at(text))).collect();
+        decide("n1", &at(own), &told, &[])
+    }
+
+    #[test]
+    fn the_one_with_the_most_is_promoted() {
+        for (own, others) in [
+            ("1:0/50", vec![]),
+            ("1:0/50", vec!["1:0/50", "1:0/40"]),
+            ("2:0/50 1@0/30", vec!["1:0/FF"]),
+            ("2:0/50 1@0/30", vec!["1:0/30", "2:0/50 1@0/30"]),
+        ] {
+            assert!(matches!(decided(own, &others), Outcome::Best(_)), "{own} {others:?}");
+        }
+    }
+
+    #[test]
+    fn one_that_has_less_is_not_and_says_who_has_more() {
+        for (own, others, words) in [
+            ("1:0/50", vec!["1:0/40", "1:0/51"], "n3 has more of the log: 0/51 on timeline 1"),
+            ("1:0/FF", vec!["2:0/50 1@0/30"], "n2 is on a newer timeline"),
+            ("1:0/30", vec!["2:0/50 1@0/30"], "n2 has more"),
+            ("2:0/50 1@0/30", vec!["3:0/50 1@0/30"], "have parted"),
+        ] {
+            let Outcome::Refused(why) = decided(own, &others) else { panic!("{own} {others:?}") };
+            assert!(why.contains(words), "{why}");
+        }
+    }
+
+    #[test]
+    fn a_node_that_says_nothing_holds_nobody_up_and_is_named() {
+        let Outcome::Best(why) = decide("n1", &at("1:0/50"), &[], &["n2".to_owned()]) else { panic!() };
+        assert!(why.ends_with("not heard of: n2"), "{why}");
+    }
+}

@@ -1,0 +1,234 @@
+//! From what was seen to what monitor says and how fit the node is. Nothing is read or touched here.
+
+use std::time::Duration;
+
+use ocf::{LAST_RESORT, State};
+
+use crate::contact::Closed;
+use crate::control::ClusterState;
+use crate::parameters::Sync;
+use crate::position::{Lsn, Standing};
+use crate::record::Role;
+use crate::server::{Primary, Said, Standby};
+
+/// The promoted instance.
+pub(crate) const SERVING: i32 = 100;
+/// A node whose server was the primary when it went down, and has not been found to have gone its own way: no standby has
+/// more than it.
+pub(crate) const WAS_PRIMARY: i32 = 55;
+/// A standby that streams.
+pub(crate) const STREAMING: i32 = 50;
+/// A standby that streamed, and whose primary is not to be seen: the one that is wanted when it has died.
+pub(crate) const STREAMED: i32 = 40;
+
+/// Pacemaker's -INFINITY. A score that is only taken away leaves a node eligible where a constraint asks for it, and a
+/// refused promotion would be tried again at once, for ever.
+pub(crate) const NEVER: i32 = -1_000_000;
+
+/// A standby needs some time to connect after a start, after another node was promoted, and after its primary recovered
+/// from a crash. What does not stream is no fault before.
+const SETTLES: Duration = Duration::from_secs(30);
+
+/// The server as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Seen {
+    /// No process of it.
+    Absent,
+    /// So many processes without a postmaster.
+    Orphans(usize),
+    /// Nobody can tell whether it serves.
+    Mute(String),
+    /// It lives and lets nobody in, or not the agent.
+    Closed(Closed, String),
+    Answering(Said),
+}
+
+/// What was seen.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    pub(crate) seen: Seen,
+    pub(crate) control: Option<ClusterState>,
+    /// The role that the cluster gave it.
+    pub(crate) role: Option<Role>,
+    /// For how long nothing has streamed.
+    pub(crate) silence: Duration,
+    /// How a standby's place stands to that of the primary, as far as that one told.
+    pub(crate) against_primary: Option<Standing>,
+    /// A standby that has streamed since it was started.
+    pub(crate) has_streamed: bool,
+    /// A file system that is nearly full.
+    pub(crate) disk: Option<String>,
+    /// What a round trip to the disk found wrong, at check level 10.
+    pub(crate) write: Option<String>,
+    /// Of the parameters.
+    pub(crate) wrong: Option<String>,
+    pub(crate) follows_somebody: bool,
+    /// A start rewinds a node that has parted.
+    pub(crate) rewind: bool,
+    pub(crate) sync: Sync,
+    pub(crate) max_lag: Option<u64>,
+    pub(crate) max_slot_wal: Option<u64>,
+}
+
+/// What monitor says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// This state, and what is wrong with it.
+    Found(State, Option<String>),
+    /// The resource has failed.
+    Failed(String),
+}
+
+/// How fit the node is to be promoted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fitness {
+    /// It is promoted and serves, whatever it did before.
+    Serving,
+    /// With this score.
+    Score(i32),
+    /// It must not be promoted.
+    Unfit,
+    /// What was said before still holds.
+    Unchanged,
+    /// The promoted instance has failed. What it acknowledged is on its own disk, and for certain nowhere else: once it is
+    /// started again where it was; the next time others come first.
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Judgement {
+    pub(crate) verdict: Verdict,
+    pub(crate) fitness: Fitness,
+}
+
+/// Decides.
+pub(crate) fn judge(facts: &Facts) -> Judgement {
+    match &facts.seen {
+        Seen::Absent => absent(facts),
+        Seen::Orphans(count) => {
+            let reason =
+                format!("the postmaster is gone and {count} processes of its server are left; a stop ends them");
+            failed(facts, reason)
+        }
+        Seen::Mute(why) => failed(facts, why.clone()),
+        Seen::Closed(Closed::Stopping, why) => {
+            failed(facts, format!("{why}: somebody other than the cluster is stopping the server"))
+        }
+        Seen::Closed(why, words) => closed(facts, *why, words),
+        Seen::Answering(Said::Primary(primary)) => promoted(facts, primary),
+        Seen::Answering(Said::Standby(standby)) => unpromoted(facts, standby),
+    }
+}
+
+fn absent(facts: &Facts) -> Judgement {
+    let reason = facts
+        .role
+        .map(|_| "the server does not run, and nobody of the cluster stopped it; its log says why".to_owned());
+    Judgement { verdict: Verdict::Found(State::NotRunning, reason), fitness: fitness_after_failure(facts) }
+}
+
+fn fitness_after_failure(facts: &Facts) -> Fitness {
+    if was_promoted(facts) { Fitness::Failed } else { Fitness::Unchanged }
+}
+
+fn was_promoted(facts: &Facts) -> bool {
+    facts.role == Some(Role::Promoted)
+}
+
+fn failed(facts: &Facts, reason: String) -> Judgement {
+    let verdict =
+        if was_promoted(facts) { Verdict::Found(State::FailedPromoted, Some(reason)) } else { Verdict::Failed(reason) };
+    Judgement { verdict, fitness: fitness_after_failure(facts) }
+}
+
+/// The server lives, and its role is told by the control file; where that is silent, by what the cluster made of it.
+fn closed(facts: &Facts, why: Closed, words: &str) -> Judgement {
+    let primary = facts.control.and_then(ClusterState::of_primary).unwrap_or_else(|| was_promoted(facts));
+    let reason = match why {
+        Closed::Full => format!(
+            "{words}: the server has no connection left for the agent; raise max_connections or superuser_reserved_connections"
+        ),
+        Closed::Starting if primary => {
+            format!("{words}: it recovers from a crash of one of its processes; its log says which")
+        }
+        Closed::Starting => format!("{words}: it replays its log and is not consistent yet"),
+        Closed::Refused | Closed::Stopping => words.to_owned(),
+    };
+    let state = if primary { State::DegradedPromoted } else { State::Degraded };
+    let verdict = Verdict::Found(state, Some(join(&[facts.wrong.clone(), Some(reason), facts.disk.clone()])));
+    Judgement { verdict, fitness: Fitness::Unchanged }
+}
+
+fn promoted(facts: &Facts, primary: &Primary) -> Judgement {
+    let streaming = primary.streaming();
+    let alone = streaming.is_empty() && facts.follows_somebody && facts.silence >= SETTLES;
+    let alone = alone.then(|| match facts.sync {
+        Sync::Require => {
+            "no standby is streaming, and with sync=require no commit is acknowledged until one does".to_owned()
+        }
+        Sync::Prefer => "no standby is streaming: commits are acknowledged by this node alone".to_owned(),
+        Sync::Off => "no standby is streaming: a failover would lose what is written from now on".to_owned(),
+    });
+    let kept = facts.max_slot_wal.and_then(|most| {
+        let slot = primary.slots.iter().find(|slot| slot.kept.is_some_and(|kept| kept > most / 2))?;
+        let kept = slot.kept.unwrap_or_default();
+        Some(format!("slot {} keeps {kept} bytes of WAL; it is dropped beyond max_slot_wal, {most}", slot.name))
+    });
+    let wrong = [facts.wrong.clone(), facts.write.clone(), alone, kept, facts.disk.clone()];
+    let verdict = sound_or(&wrong, State::RunningPromoted, State::DegradedPromoted);
+    Judgement { verdict, fitness: Fitness::Serving }
+}
+
+fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
+    let diverged = diverged(facts.against_primary, standby.lsn);
+    if let (Some(parted), Some(Standing::Diverged(_)), true) = (&diverged, facts.against_primary, facts.rewind) {
+        return Judgement { fitness: Fitness::Unfit, ..failed(facts, format!("{parted}; a start rewinds it")) };
+    }
+    let deaf = (!standby.streaming && facts.silence >= SETTLES).then(|| {
+        if facts.follows_somebody {
+            "the standby does not stream from a primary: its log says why".to_owned()
+        } else {
+            "the standby follows nobody: set primary_hosts".to_owned()
+        }
+    });
+    let behind = match (facts.max_lag, standby.lag) {
+        (Some(most), Some(lag)) if lag > most => Some(format!("the standby is {lag} bytes behind; maxlag is {most}")),
+        _ => None,
+    };
+    let paused = standby.paused.then(|| "replay is paused: SELECT pg_wal_replay_resume()".to_owned());
+    let limited = behind.is_some() || facts.disk.is_some();
+    let fitness = match facts {
+        _ if diverged.is_some() => Fitness::Unfit,
+        _ if limited => Fitness::Score(LAST_RESORT),
+        _ if standby.streaming => Fitness::Score(STREAMING),
+        Facts { has_streamed: true, .. } => Fitness::Score(STREAMED),
+        // What start said of it: it knows whether the server was a primary before.
+        _ => Fitness::Unchanged,
+    };
+    let wrong = [facts.wrong.clone(), diverged, deaf, behind, paused, facts.disk.clone()];
+    Judgement { verdict: sound_or(&wrong, State::Running, State::Degraded), fitness }
+}
+
+/// The sentence about a standby that the primary's history has left behind.
+pub(crate) fn diverged(standing: Option<Standing>, own: Lsn) -> Option<String> {
+    match standing? {
+        Standing::Diverged(left) => {
+            Some(format!("this node parted from the primary at {left} and has log of its own up to {own}"))
+        }
+        Standing::Unrelated => Some("this node's timeline does not occur in the primary's history".to_owned()),
+        Standing::Equal | Standing::Ahead | Standing::Behind | Standing::OtherDiverged => None,
+    }
+}
+
+fn sound_or(wrong: &[Option<String>], sound: State, degraded: State) -> Verdict {
+    let reason = join(wrong);
+    if reason.is_empty() { Verdict::Found(sound, None) } else { Verdict::Found(degraded, Some(reason)) }
+}
+
+fn join(wrong: &[Option<String>]) -> String {
+    wrong.iter().flatten().map(String::as_str).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+#[path = "judgement_tests.rs"]
+mod tests;

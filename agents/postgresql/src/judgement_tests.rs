@@ -1,0 +1,150 @@
+use super::*;
+use crate::server::{Follower, Slot};
+
+fn primary() -> Primary {
+    let standbys = vec![Follower { name: "n2".into(), streaming: true, synchronous: false }];
+    Primary { timeline: 1, lsn: Lsn(100), sync_names: String::new(), standbys, slots: Vec::new() }
+}
+
+fn standby() -> Standby {
+    Standby { timeline: 1, lsn: Lsn(100), lag: Some(0), streaming: true, paused: false, slots: Vec::new() }
+}
+
+fn facts(seen: Seen, role: Option<Role>) -> Facts {
+    Facts {
+        seen,
+        control: None,
+        role,
+        silence: Duration::from_secs(3600),
+        against_primary: None,
+        has_streamed: false,
+        disk: None,
+        write: None,
+        wrong: None,
+        follows_somebody: true,
+        rewind: false,
+        sync: Sync::Off,
+        max_lag: None,
+        max_slot_wal: None,
+    }
+}
+
+fn serving() -> Facts {
+    facts(Seen::Answering(Said::Primary(primary())), Some(Role::Promoted))
+}
+
+fn following(standby: Standby) -> Facts {
+    facts(Seen::Answering(Said::Standby(standby)), Some(Role::Unpromoted))
+}
+
+fn is(facts: &Facts, state: State, words: &str, fitness: Fitness) {
+    let judgement = judge(facts);
+    let Verdict::Found(found, reason) = &judgement.verdict else { panic!("{judgement:?}") };
+    assert_eq!((*found, judgement.fitness), (state, fitness), "{judgement:?}");
+    assert_eq!(reason.is_none(), words.is_empty(), "{judgement:?}");
+    assert!(reason.as_deref().unwrap_or_default().contains(words), "{judgement:?}");
+}
+
+#[test]
+fn a_healthy_pair() {
+    is(&serving(), State::RunningPromoted, "", Fitness::Serving);
+    is(&following(standby()), State::Running, "", Fitness::Score(STREAMING));
+}
+
+#[test]
+fn the_servers_own_word_counts_more_than_what_the_cluster_made_of_it() {
+    let by_hand = Facts { role: Some(Role::Unpromoted), ..serving() };
+    is(&by_hand, State::RunningPromoted, "", Fitness::Serving);
+    is(&Facts { role: None, ..serving() }, State::RunningPromoted, "", Fitness::Serving);
+    let restarted = Facts { role: Some(Role::Promoted), ..following(standby()) };
+    is(&restarted, State::Running, "", Fitness::Score(STREAMING));
+}
+
+#[test]
+fn no_process_is_stopped_whatever_it_was() {
+    is(&facts(Seen::Absent, None), State::NotRunning, "", Fitness::Unchanged);
+    is(&facts(Seen::Absent, Some(Role::Promoted)), State::NotRunning, "does not run", Fitness::Failed);
+    is(&facts(Seen::Absent, Some(Role::Unpromoted)), State::NotRunning, "does not run", Fitness::Unchanged);
+}
+
+#[test]
+fn doubt_is_a_failure_and_never_stopped() {
+    for seen in [Seen::Orphans(3), Seen::Mute("x".into()), Seen::Closed(Closed::Stopping, "x".into())] {
+        for role in [None, Some(Role::Unpromoted)] {
+            let judgement = judge(&facts(seen.clone(), role));
+            assert!(matches!(judgement.verdict, Verdict::Failed(_)), "{judgement:?}");
+        }
+        let promoted = judge(&facts(seen, Some(Role::Promoted)));
+        assert!(matches!(promoted.verdict, Verdict::Found(State::FailedPromoted, Some(_))), "{promoted:?}");
+        assert_eq!(promoted.fitness, Fitness::Failed);
+    }
+}
+
+#[test]
+fn a_living_server_that_lets_nobody_in_is_no_failover() {
+    for why in [Closed::Full, Closed::Starting, Closed::Refused] {
+        for (control, role, state) in [
+            (Some(ClusterState::Production), Some(Role::Promoted), State::DegradedPromoted),
+            (Some(ClusterState::Production), None, State::DegradedPromoted),
+            (Some(ClusterState::ArchiveRecovery), Some(Role::Unpromoted), State::Degraded),
+            (Some(ClusterState::CrashRecovery), Some(Role::Promoted), State::DegradedPromoted),
+            (Some(ClusterState::CrashRecovery), Some(Role::Unpromoted), State::Degraded),
+            (None, Some(Role::Promoted), State::DegradedPromoted),
+            (None, None, State::Degraded),
+        ] {
+            let facts = Facts { control, ..facts(Seen::Closed(why, "the server says x".into()), role) };
+            is(&facts, state, "the server says x", Fitness::Unchanged);
+        }
+    }
+}
+
+#[test]
+fn a_primary_without_a_standby_is_degraded_once_one_had_the_time_to_come() {
+    let lonely = Primary { standbys: Vec::new(), ..primary() };
+    let alone = Facts { seen: Seen::Answering(Said::Primary(lonely)), ..serving() };
+    for (sync, words) in [(Sync::Off, "lose"), (Sync::Prefer, "this node alone"), (Sync::Require, "no commit")] {
+        is(&Facts { sync, ..alone.clone() }, State::DegradedPromoted, words, Fitness::Serving);
+    }
+    let young = Facts { silence: Duration::from_secs(3), ..alone.clone() };
+    is(&young, State::RunningPromoted, "", Fitness::Serving);
+    is(&Facts { follows_somebody: false, ..alone }, State::RunningPromoted, "", Fitness::Serving);
+}
+
+#[test]
+fn everything_that_limits_a_failover_is_said_and_lowers_the_score() {
+    let lagging = Facts { max_lag: Some(10), ..following(Standby { lag: Some(11), ..standby() }) };
+    is(&lagging, State::Degraded, "11 bytes behind; maxlag is 10", Fitness::Score(LAST_RESORT));
+    let full = Facts { disk: Some("the disk is full".into()), ..following(standby()) };
+    is(&full, State::Degraded, "the disk is full", Fitness::Score(LAST_RESORT));
+    let paused = following(Standby { paused: true, ..standby() });
+    is(&paused, State::Degraded, "pg_wal_replay_resume", Fitness::Score(STREAMING));
+    let parted = Facts { against_primary: Some(Standing::Diverged(Lsn(0x50))), ..following(standby()) };
+    is(&parted, State::Degraded, "parted from the primary at 0/50", Fitness::Unfit);
+    let stranger = Facts { against_primary: Some(Standing::Unrelated), ..following(standby()) };
+    is(&stranger, State::Degraded, "does not occur", Fitness::Unfit);
+    let rewinding = judge(&Facts { rewind: true, ..parted });
+    assert!(matches!(rewinding.verdict, Verdict::Failed(_)) && rewinding.fitness == Fitness::Unfit, "{rewinding:?}");
+    let behind = Facts { against_primary: Some(Standing::Behind), ..following(standby()) };
+    is(&behind, State::Running, "", Fitness::Score(STREAMING));
+}
+
+#[test]
+fn a_standby_whose_primary_has_died_is_the_one_that_is_wanted() {
+    let deaf = following(Standby { streaming: false, lag: None, ..standby() });
+    let bereaved = Facts { has_streamed: true, ..deaf.clone() };
+    is(&bereaved, State::Degraded, "does not stream", Fitness::Score(STREAMED));
+    is(&deaf, State::Degraded, "does not stream", Fitness::Unchanged);
+    is(&Facts { silence: Duration::from_secs(3), ..deaf.clone() }, State::Running, "", Fitness::Unchanged);
+    is(&Facts { follows_somebody: false, ..deaf }, State::Degraded, "set primary_hosts", Fitness::Unchanged);
+}
+
+#[test]
+fn a_slot_that_keeps_too_much_and_a_slip_in_a_parameter_degrade() {
+    let slots = vec![Slot { name: "ocf_n2".into(), active: false, kept: Some(600) }];
+    let seen = Seen::Answering(Said::Primary(Primary { slots, ..primary() }));
+    let keeping = Facts { max_slot_wal: Some(1000), seen, ..serving() };
+    is(&keeping, State::DegradedPromoted, "slot ocf_n2 keeps 600 bytes", Fitness::Serving);
+    is(&Facts { max_slot_wal: Some(2000), ..keeping }, State::RunningPromoted, "", Fitness::Serving);
+    let slip = Facts { wrong: Some("maxlag=x is wrong".into()), ..serving() };
+    is(&slip, State::DegradedPromoted, "maxlag=x", Fitness::Serving);
+}

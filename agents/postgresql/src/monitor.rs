@@ -1,0 +1,151 @@
+//! What the instance is: one look, one judgement, and what follows from it for the others.
+
+use std::time::Duration;
+
+use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, Run, State};
+
+use crate::control::ClusterState;
+use crate::judgement::{Facts, Fitness, Judgement, NEVER, SERVING, Seen, Verdict, judge};
+use crate::parameters::Settings;
+use crate::peers;
+use crate::position::Position;
+use crate::record;
+use crate::server::{self, Said};
+use crate::survey::{Survey, nearly_full};
+use crate::upkeep;
+
+pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
+    if settings.place_is_wrong {
+        let wrong = settings.wrong.clone().unwrap_or_default();
+        return Err(Failure::generic(format!("{wrong}; without it nobody can tell where the server is")));
+    }
+    let mut survey = Survey::of_monitor(run, settings)?;
+    let facts = facts(run, settings, &mut survey);
+    let Judgement { verdict, fitness } = judge(&facts);
+    if !run.environment.probe() {
+        tend(run, settings, &mut survey);
+        tell_cluster(run, &survey, fitness);
+    }
+    match verdict {
+        Verdict::Failed(reason) => Err(Failure::generic(reason)),
+        Verdict::Found(state, Some(reason)) => Ok(Finding::because(state, reason)),
+        Verdict::Found(state, None) => Ok(Finding::plain(state, summary(&survey, state))),
+    }
+}
+
+fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
+    let answering = survey.said().cloned();
+    let own = answering.as_ref().and_then(|said| said.position(&survey.data).ok());
+    let standby = matches!(answering, Some(Said::Standby(_)));
+    let write = match (&answering, survey.wire.as_mut()) {
+        (Some(Said::Primary(_)), Some(wire)) if run.check_level() >= 10 => write_through(wire).err(),
+        _ => None,
+    };
+    let running = !matches!(survey.seen, Seen::Absent);
+    Facts {
+        control: if running { ClusterState::read(&survey.data).ok() } else { None },
+        role: record::role(&run.store),
+        silence: silence(run, answering.as_ref()),
+        against_primary: own.filter(|_| standby).and_then(|own| peers::against_primary(run, &own)),
+        has_streamed: record::has_streamed(&run.store),
+        disk: settings.disk_min_free.filter(|_| running).and_then(|least| nearly_full(&survey.data, least)),
+        write: write.map(|error| format!("a transaction could not be written to the disk: {error:#}")),
+        wrong: settings.wrong.clone(),
+        follows_somebody: !settings.hosts.others(&peers::own_name(run)).is_empty(),
+        rewind: settings.rewind,
+        sync: settings.sync,
+        max_lag: settings.max_lag,
+        max_slot_wal: settings.max_slot_wal.filter(|_| settings.use_slots),
+        seen: survey.seen.clone(),
+    }
+}
+
+/// For how long nothing has streamed from a primary, or to a standby. A probe remembers nothing.
+fn silence(run: &Run, said: Option<&Said>) -> Duration {
+    let streams = match said {
+        Some(Said::Primary(primary)) => !primary.streaming().is_empty(),
+        Some(Said::Standby(standby)) => standby.streaming,
+        None => return Duration::ZERO,
+    };
+    if run.environment.probe() {
+        return Duration::ZERO;
+    }
+    record::silence(&run.store, streams).unwrap_or_else(|error| {
+        run.log.warning(&format!("{error:#}"));
+        Duration::ZERO
+    })
+}
+
+/// A message in the log that means nothing to anybody, and its flush: no table is needed for it. It does not wait for
+/// standbys, which would say nothing of this node's disk.
+fn write_through(wire: &mut crate::wire::Wire) -> anyhow::Result<()> {
+    server::ask(wire, "SET synchronous_commit = local")?;
+    server::ask(wire, "SELECT pg_logical_emit_message(true, 'ocf', '')").map(drop)
+}
+
+/// What the promoted instance sees to while it is at it, unless another action is at work; a fault in it is logged and
+/// changes no answer.
+fn tend(run: &Run, settings: &Settings, survey: &mut Survey) {
+    let Ok(Some(_lock)) = run.lock_if_free() else { return };
+    let (Seen::Answering(said), Some(wire)) = (&survey.seen, survey.wire.as_mut()) else { return };
+    let tended = match said {
+        Said::Primary(primary) => upkeep::of_primary(run, settings, &survey.data, primary, wire, &[]),
+        Said::Standby(standby) => upkeep::of_standby(run, standby, wire),
+    };
+    if let Err(error) = tended {
+        run.log.warning(&format!("{error:#}"));
+    }
+}
+
+fn tell_cluster(run: &Run, survey: &Survey, fitness: Fitness) {
+    let cluster = run.cluster();
+    match fitness {
+        Fitness::Serving => cluster.promotion_score(Some(SERVING)),
+        Fitness::Score(score) => cluster.promotion_score(reduced(run, score)),
+        Fitness::Unfit => cluster.promotion_score(Some(NEVER)),
+        Fitness::Failed => match record::failed_again(&run.store) {
+            Ok(false) => {}
+            Ok(true) => {
+                Lapse::Serving.note(run);
+                cluster.promotion_score(Some(LAST_RESORT));
+            }
+            Err(error) => run.log.warning(&format!("{error:#}")),
+        },
+        Fitness::Unchanged => {}
+    }
+    if let Some(said @ Said::Primary(_)) = survey.said() {
+        match said.position(&survey.data) {
+            Ok(position) => peers::publish_history(run, &position),
+            Err(error) => run.log.warning(&format!("{error:#}")),
+        }
+    }
+}
+
+/// What the last failure or refusal leaves of a score.
+pub(crate) fn reduced(run: &Run, score: i32) -> Option<i32> {
+    Lapse::reduced(run, score).or(Some(NEVER))
+}
+
+fn summary(survey: &Survey, state: State) -> String {
+    let place =
+        |said: &Said| said.position(&survey.data).map_or_else(|error| format!("{error:#}"), |place| place.to_string());
+    match (survey.said(), state) {
+        (Some(said @ Said::Primary(primary)), _) => {
+            let names = primary.streaming().join(", ");
+            let names = if names.is_empty() { "nobody".to_owned() } else { names };
+            format!("promoted: {}; streaming to {names}", place(said))
+        }
+        (Some(said @ Said::Standby(standby)), _) => {
+            let lag = standby.lag.map_or_else(String::new, |lag| format!(", {lag} bytes behind"));
+            let streaming = if standby.streaming { "streaming" } else { "not streaming" };
+            format!("unpromoted: {}; {streaming}{lag}", place(said))
+        }
+        (None, State::NotRunning) => format!("stopped: no process of a server stands in {}", survey.data.display()),
+        (None, _) => "the server lives".to_owned(),
+    }
+}
+
+/// The place of this instance, if its server answers.
+pub(crate) fn position(survey: &Survey) -> Option<Position> {
+    survey.said().and_then(|said| said.position(&survey.data).ok())
+}

@@ -1,0 +1,49 @@
+//! What the instance does when it hears of others: it tells its place before an election, and waits for nobody who is gone.
+
+use ocf::{Notification, Operation, Run, When};
+
+use crate::monitor;
+use crate::parameters::Settings;
+use crate::peers;
+use crate::server::Said;
+use crate::survey::Survey;
+use crate::upkeep;
+
+pub(crate) fn notify(run: &Run, settings: &Settings, notification: &Notification) {
+    let own = peers::own_name(run);
+    match (notification.when, notification.operation) {
+        (When::Pre, Operation::Promote) => {
+            let others = [&notification.unpromoted, &notification.promoted, &notification.start];
+            // Alone there is nobody to compare with.
+            if others.into_iter().flatten().any(|instance| instance.node != own) {
+                tell_position(run, settings);
+            }
+        }
+        (When::Post, Operation::Promote) => peers::withdraw_position(run),
+        (_, Operation::Stop) => {
+            let gone: Vec<String> =
+                notification.stop.iter().map(|instance| instance.node.clone()).filter(|node| *node != own).collect();
+            if !gone.is_empty() {
+                let_go(run, settings, &gone);
+            }
+        }
+        (when, operation) => run.log.debug(&format!("{when:?} {operation:?}: nothing to do")),
+    }
+}
+
+fn tell_position(run: &Run, settings: &Settings) {
+    match Survey::take(run, settings).map(|survey| monitor::position(&survey)) {
+        Ok(Some(position)) => peers::publish_position(run, &position),
+        Ok(None) => run.log.warning("the server does not say where it is in the log; it takes no part in the election"),
+        Err(error) => run.log.warning(&format!("{error:#}")),
+    }
+}
+
+/// The cluster knows that a standby is gone long before its connection times out; commits that wait for it need not.
+fn let_go(run: &Run, settings: &Settings, gone: &[String]) {
+    let Ok(mut survey) = Survey::take(run, settings) else { return };
+    let (Some(Said::Primary(primary)), Some(wire)) = (survey.said().cloned(), survey.wire.as_mut()) else { return };
+    if let Err(error) = upkeep::of_primary(run, settings, &survey.data, &primary, wire, gone) {
+        run.log.warning(&format!("{error:#}"));
+    }
+}

@@ -1,0 +1,85 @@
+//! What the nodes tell each other through private node attributes.
+//!
+//! NAME-history is the timeline of the primary NAME and its history; it changes with a promotion only. NAME-position is
+//! where a candidate is in the log, told before a promotion, when Pacemaker notifies of it.
+
+use std::time::Duration;
+
+use nix::unistd::gethostname;
+use ocf::{Deadline, Run};
+
+use crate::position::{Lsn, Position, Standing};
+
+/// How old the word about the primary's history may be in a monitor. Asking costs a process.
+const WORD_OF_PRIMARY: Duration = Duration::from_secs(60);
+/// A value that was set on another node is here some milliseconds later; on a busy node a second.
+const ON_ITS_WAY: Duration = Duration::from_secs(3);
+const ASK_AGAIN: Duration = Duration::from_millis(50);
+
+/// This node's name in the cluster; by hand, where nobody tells it, the host's.
+pub(crate) fn own_name(run: &Run) -> String {
+    let host = || gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    run.environment.node().map_or_else(host, str::to_owned)
+}
+
+fn attribute(run: &Run, what: &str) -> String {
+    format!("{}-{what}", run.environment.resource())
+}
+
+/// Tells the others through which timelines the primary came.
+pub(crate) fn publish_history(run: &Run, position: &Position) {
+    // Where it is in its own timeline changes all the time, and is nobody's business.
+    let told = Position { lsn: Lsn(0), ..position.clone() };
+    run.cluster().private_attribute(&attribute(run, "history"), &told.to_attribute());
+}
+
+/// A node that is no primary any more has nothing to say of one.
+pub(crate) fn withdraw_history(run: &Run) {
+    run.cluster().private_attribute(&attribute(run, "history"), "");
+}
+
+/// How this standby stands to the history of the newest primary that told one.
+pub(crate) fn against_primary(run: &Run, own: &Position) -> Option<Standing> {
+    against_primary_of(run, own, WORD_OF_PRIMARY)
+}
+
+/// The same by what the nodes say now.
+pub(crate) fn against_primary_now(run: &Run, own: &Position) -> Option<Standing> {
+    against_primary_of(run, own, Duration::ZERO)
+}
+
+fn against_primary_of(run: &Run, own: &Position, age: Duration) -> Option<Standing> {
+    let own_name = own_name(run);
+    let told = run.cluster().attribute_of_all(&attribute(run, "history"), age);
+    let others =
+        told.iter().filter(|(node, _)| *node != own_name).filter_map(|(_, value)| Position::from_attribute(value));
+    let newest = others.max_by_key(|position| position.timeline)?;
+    Some(match own.against(&newest) {
+        // On the same timeline it is behind or has everything: how much of it there is was not told.
+        Standing::Ahead | Standing::Equal if own.timeline == newest.timeline => Standing::Behind,
+        standing => standing,
+    })
+}
+
+/// Tells the others where this candidate is in the log.
+pub(crate) fn publish_position(run: &Run, position: &Position) {
+    run.cluster().private_attribute(&attribute(run, "position"), &position.to_attribute());
+}
+
+/// After a promotion the places of before mean nothing.
+pub(crate) fn withdraw_position(run: &Run) {
+    run.cluster().private_attribute(&attribute(run, "position"), "");
+}
+
+/// Where the candidates `nodes` are in the log. Waits a little for those that have not been heard of.
+pub(crate) fn positions(run: &Run, nodes: &[String], deadline: Deadline) -> Vec<(String, Position)> {
+    let patience = deadline.at_most(ON_ITS_WAY);
+    loop {
+        let told = run.cluster().attribute_of_all(&attribute(run, "position"), Duration::ZERO);
+        let known = told.into_iter().filter(|(node, _)| nodes.contains(node));
+        let known: Vec<_> = known.filter_map(|(node, text)| Some((node, Position::from_attribute(&text)?))).collect();
+        if known.len() == nodes.len() || !patience.sleep(ASK_AGAIN) {
+            return known;
+        }
+    }
+}

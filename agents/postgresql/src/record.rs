@@ -1,0 +1,82 @@
+//! What this instance was made to be, and what it remembers between two monitors; gone after a reboot.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use ocf::{Store, uptime};
+
+const ROLE: &str = "role";
+/// A standby streamed since it was started.
+const STREAMED: &str = "streamed";
+/// Since when nothing streams.
+const SILENT: &str = "silent";
+/// When the promoted instance failed.
+const FAILED: &str = "failed";
+/// A failure so long ago has nothing to do with the next one.
+const FORGIVEN: Duration = Duration::from_secs(600);
+
+/// The role that the cluster gave the instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    Unpromoted,
+    Promoted,
+}
+
+/// None: stopped, or not started by the cluster since the node's boot. What cannot be read is not believed, and the server's
+/// own word counts.
+pub(crate) fn role(store: &Store) -> Option<Role> {
+    match store.read(ROLE).ok().flatten()?.trim() {
+        "unpromoted" => Some(Role::Unpromoted),
+        "promoted" => Some(Role::Promoted),
+        _ => None,
+    }
+}
+
+/// A new role, with which what was remembered of the old one is forgotten.
+pub(crate) fn set_role(store: &Store, role: Role) -> Result<()> {
+    let word = match role {
+        Role::Unpromoted => "unpromoted",
+        Role::Promoted => "promoted",
+    };
+    [STREAMED, SILENT].iter().try_for_each(|kind| store.remove(kind))?;
+    store.write(ROLE, word)
+}
+
+/// The instance is stopped.
+pub(crate) fn forget(store: &Store) -> Result<()> {
+    [ROLE, STREAMED, SILENT].iter().try_for_each(|kind| store.remove(kind))
+}
+
+/// Whether this standby has streamed since it was started.
+pub(crate) fn has_streamed(store: &Store) -> bool {
+    store.read(STREAMED).is_ok_and(|text| text.is_some())
+}
+
+pub(crate) fn note_streaming(store: &Store) -> Result<()> {
+    if has_streamed(store) { Ok(()) } else { store.write(STREAMED, "") }
+}
+
+/// For how long nothing has streamed, as far as the monitors saw.
+pub(crate) fn silence(store: &Store, streams: bool) -> Result<Duration> {
+    let since = read_time(store, SILENT);
+    match (streams, since) {
+        (true, None) => Ok(Duration::ZERO),
+        (true, Some(_)) => store.remove(SILENT).map(|()| Duration::ZERO),
+        (false, Some(since)) => Ok(uptime().saturating_sub(since)),
+        (false, None) => store.write(SILENT, &uptime().as_secs().to_string()).map(|()| Duration::ZERO),
+    }
+}
+
+/// Writes down that the promoted instance has failed, and says whether it did so shortly before. That outlives a stop,
+/// which is a part of the recovery.
+pub(crate) fn failed_again(store: &Store) -> Result<bool> {
+    let recently = read_time(store, FAILED).is_some_and(|before| uptime().saturating_sub(before) < FORGIVEN);
+    store.write(FAILED, &uptime().as_secs().to_string())?;
+    Ok(recently)
+}
+
+/// A time since boot; one that is still to come is from another boot.
+fn read_time(store: &Store, kind: &str) -> Option<Duration> {
+    let seconds = store.read(kind).ok().flatten()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds)).filter(|time| *time <= uptime())
+}

@@ -1,0 +1,202 @@
+//! An old primary that has written what the new one does not have: refused with the command that mends it, or rewound.
+
+use std::fs::{self, DirBuilder};
+use std::os::unix::fs::{DirBuilderExt, chown};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ocf::{Deadline, Failure, Kind, Run};
+
+use crate::configuration::{self, source};
+use crate::installation::Installation;
+use crate::judgement::diverged;
+use crate::launch;
+use crate::parameters::Settings;
+use crate::peers;
+use crate::position::{Position, Standing};
+use crate::start::parted;
+use crate::wal;
+
+/// Files of the data directory that are this node's own, and that pg_rewind replaces by the primary's.
+const NODES_OWN: [&str; 4] = ["postgresql.conf", "postgresql.auto.conf", "pg_hba.conf", "pg_ident.conf"];
+/// A primary that was promoted a moment ago writes its new timeline into its control file with the next checkpoint, and
+/// pg_rewind before 16 does not believe it earlier.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// Where what only this node has is kept, beside the data directory: pg_rewind removes from that what the source lacks.
+fn aside(installed: &Installation) -> PathBuf {
+    beside(installed, "diverged")
+}
+
+/// There while a rewind is under way: a directory that it left half-way must never be started.
+fn marker(installed: &Installation) -> PathBuf {
+    beside(installed, "rewinding")
+}
+
+fn beside(installed: &Installation, what: &str) -> PathBuf {
+    PathBuf::from(format!("{}.{what}", installed.data.display()))
+}
+
+/// Whether no rewind has left the directory half-way.
+pub(crate) fn check_whole(installed: &Installation) -> Result<(), Failure> {
+    let marker = marker(installed);
+    if !marker.exists() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Kind::Arguments,
+        format!(
+            "a pg_rewind of {} was interrupted, which leaves a directory that must not be started ({} tells). Take a new base \
+             backup with pg_basebackup, remove that file, then: crm_resource --cleanup",
+            installed.data.display(),
+            marker.display()
+        ),
+    ))
+}
+
+/// What a start does with a server that has parted from the primary, which is stopped.
+pub(crate) fn rejoin(
+    run: &Run,
+    settings: &Settings,
+    installed: &Installation,
+    standing: Standing,
+    own: &Position,
+) -> Result<(), Failure> {
+    let parted_at = diverged(Some(standing), own.lsn).unwrap_or_default();
+    let Some(source) = source(settings, installed.version, &peers::own_name(run)) else {
+        return Err(Failure::new(
+            Kind::Arguments,
+            format!("{parted_at}; set primary_hosts, so that a start can mend it"),
+        ));
+    };
+    if !settings.rewind || !matches!(standing, Standing::Diverged(_)) {
+        return Err(refused(run, installed, &source, standing, &parted_at));
+    }
+    let data = installed.control_data(run.deadline)?;
+    if !data.can_be_rewound {
+        let reason = format!(
+            "{parted_at}; pg_rewind needs wal_log_hints=on or data checksums, and this server has neither: take a new base backup"
+        );
+        return Err(Failure::new(Kind::Arguments, reason));
+    }
+    run.log.warning(&format!("{parted_at}; rejoin=rewind"));
+    keep_aside(run, installed, own, standing)?;
+    let standby = rewound(run, settings, installed, &source)?;
+    match parted(run, installed, &standby)? {
+        None => Ok(()),
+        Some((standing, own)) => {
+            let reason = format!("after pg_rewind still: {}", diverged(Some(standing), own.lsn).unwrap_or_default());
+            Err(Failure::new(Kind::Arguments, format!("{reason}; take a new base backup")))
+        }
+    }
+}
+
+/// The refusal, short, for Pacemaker shows no more than 127 bytes of an exit reason (EXIT_REASON_MAX_LEN); the command to
+/// type goes to the log.
+fn refused(run: &Run, installed: &Installation, source: &str, standing: Standing, parted_at: &str) -> Failure {
+    let (bindir, data, user) = (installed.bindir().display(), installed.data.display(), &installed.user.name);
+    let way = if matches!(standing, Standing::Diverged(_)) {
+        run.log.error(&format!(
+            "to throw away what only this node has, as user {user}: {bindir}/pg_rewind --target-pgdata={data} \
+             --source-server=\"{source}\"; then: crm_resource --cleanup --resource {}",
+            run.environment.resource()
+        ));
+        "set rejoin=rewind, or see the log"
+    } else {
+        run.log.error(&format!(
+            "this node needs a new base backup: move {data} away, and as user {user}: {bindir}/pg_basebackup -D {data} \
+             -d \"{source}\"; then: crm_resource --cleanup --resource {}",
+            run.environment.resource()
+        ));
+        "take a new base backup, see the log"
+    };
+    Failure::new(Kind::Arguments, format!("{parted_at}; {way}"))
+}
+
+/// Runs pg_rewind, and starts the server. The marker stands from before the first change until
+/// after the last.
+fn rewound(
+    run: &Run,
+    settings: &Settings,
+    installed: &Installation,
+    source: &str,
+) -> Result<crate::server::Standby, Failure> {
+    let marker = marker(installed);
+    let own_files = own_files(&installed.data);
+    dry_run(run, installed, source)?;
+    fs::write(&marker, format!("pg_rewind from {source}\n"))
+        .with_context(|| format!("cannot write {}", marker.display()))?;
+    let output = rewind(installed, source, &["--progress"]).run_telling(run.deadline, &mut |line| run.log.step(line));
+    let output = output.and_then(|output| output.success("pg_rewind"));
+    for (path, content) in own_files {
+        configuration::place(installed, &path, &content)?;
+    }
+    output.map_err(|error| {
+        Failure::new(
+            Kind::Arguments,
+            format!("{error:#}; {} is not to be started: take a new base backup", installed.data.display()),
+        )
+    })?;
+    fs::remove_file(&marker).with_context(|| format!("cannot remove {}", marker.display()))?;
+    run.log.info("pg_rewind has taken back what only this node had");
+    launch::as_standby(run, settings, installed)
+}
+
+/// The same without changing anything: most of what can hinder it shows here, with the directory whole. A source that
+/// does not say its new timeline yet is asked again.
+fn dry_run(run: &Run, installed: &Installation, source: &str) -> Result<(), Failure> {
+    let deadline: Deadline = run.deadline.at_most(run.deadline.remaining() / 2);
+    loop {
+        let output = rewind(installed, source, &["--dry-run"]).run(deadline)?;
+        let said = format!("{}{}", output.stdout, output.stderr);
+        // The words are those of the C locale, in which the library runs programs.
+        let not_yet = said.contains("no rewind required") || said.contains("same timeline");
+        if output.status.success() && !not_yet {
+            return Ok(());
+        }
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        if !deadline.sleep(ASK_AGAIN) {
+            return Err(Failure::generic(format!("pg_rewind would not do it; nothing was changed: {words}")));
+        }
+        run.log.info(&format!("pg_rewind would not do it yet: {words}"));
+    }
+}
+
+fn rewind(installed: &Installation, source: &str, more: &[&str]) -> ocf::Program {
+    let target = format!("--target-pgdata={}", installed.data.display());
+    let words = [target, format!("--source-server={source}")];
+    installed.program("pg_rewind").args(words).args(more.iter().copied())
+}
+
+fn own_files(data: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let plain = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|facts| facts.is_file());
+    let paths = NODES_OWN.iter().map(|name| data.join(name)).filter(plain);
+    paths.filter_map(|path| fs::read(&path).ok().map(|content| (path, content))).collect()
+}
+
+/// Copies the log from the place where the ways part: what was acknowledged here and nowhere else is in it, for whoever
+/// wants to look with pg_waldump.
+fn keep_aside(run: &Run, installed: &Installation, own: &Position, standing: Standing) -> Result<()> {
+    let Standing::Diverged(left) = standing else { return Ok(()) };
+    let directory =
+        aside(installed).join(format!("timeline-{}-from-{}", own.timeline, left.to_string().replace('/', "-")));
+    let (user, group) = (installed.user.uid.as_raw(), installed.user.gid.as_raw());
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&directory)
+        .with_context(|| format!("cannot make {}", directory.display()))?;
+    chown(&directory, Some(user), Some(group))?;
+    let mut kept = 0;
+    for (segment, path) in wal::segments(&installed.data)? {
+        if segment.timeline == own.timeline && segment.range.end > left.0 {
+            let to = directory.join(path.file_name().unwrap_or_default());
+            fs::copy(&path, &to).with_context(|| format!("cannot copy {} to {}", path.display(), to.display()))?;
+            chown(&to, Some(user), Some(group))?;
+            kept += 1;
+        }
+    }
+    run.log.warning(&format!("{kept} files of log that only this node has are kept in {}", directory.display()));
+    Ok(())
+}

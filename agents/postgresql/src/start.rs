@@ -1,0 +1,95 @@
+//! From stopped to unpromoted: always as a standby, whatever the server was before.
+
+use anyhow::anyhow;
+use ocf::{Done, Failure, LAST_RESORT, Run};
+
+use crate::control::ClusterState;
+use crate::installation::Installation;
+use crate::judgement::{self, Seen, WAS_PRIMARY};
+use crate::launch;
+use crate::monitor;
+use crate::parameters::Settings;
+use crate::peers;
+use crate::position::{History, Position, Standing};
+use crate::record::{self, Role};
+use crate::rejoin;
+use crate::server::{Said, Standby};
+use crate::survey::{self, Survey};
+use crate::validate::validate;
+
+pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
+    let installed = validate(run, settings)?;
+    match Survey::take(run, settings)?.seen {
+        Seen::Answering(Said::Standby(_)) => {
+            run.log.info("the server runs as a standby already");
+            survey::note_server(run, &installed.data)?;
+            if record::role(&run.store) != Some(Role::Unpromoted) {
+                record::set_role(&run.store, Role::Unpromoted)?;
+            }
+            return Ok(());
+        }
+        Seen::Answering(Said::Primary(_)) => {
+            return Err(Failure::generic(
+                "the server runs as a primary, which a start must leave as a standby; demote it",
+            ));
+        }
+        _ => launch::check_none_runs(&installed)?,
+    }
+    if run.environment.by_pacemaker() && !run.environment.notified() {
+        run.log.warning("the clone has not notify=true: three nodes could not compare what they have, and commits would wait for nodes that are gone");
+    }
+    rejoin::check_whole(&installed)?;
+    let was_primary = launch::was_primary(&installed);
+    bring_up(run, settings, &installed)?;
+    record::set_role(&run.store, Role::Unpromoted)?;
+    // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
+    run.cluster().promotion_score(monitor::reduced(run, if was_primary { WAS_PRIMARY } else { LAST_RESORT }));
+    Ok(())
+}
+
+/// The server as a standby of the cluster's primary, with which it must not have parted.
+pub(crate) fn bring_up(run: &Run, settings: &Settings, installed: &Installation) -> Result<(), Failure> {
+    if let Some((standing, own)) = parted_by_disk(run, installed)? {
+        return rejoin::rejoin(run, settings, installed, standing, &own);
+    }
+    let standby = launch::as_standby(run, settings, installed)?;
+    // Only a server that has replayed its log knows where that ends.
+    match parted(run, installed, &standby)? {
+        None => Ok(()),
+        Some((standing, own)) => {
+            crate::stop::shut_down(run, settings, &installed.data)?;
+            rejoin::rejoin(run, settings, installed, standing, &own)
+        }
+    }
+}
+
+/// How the place that the control file knows stands to the primary's history, if it has parted from it. A server whose
+/// disk has the primary's history already would not even start (StartupXLOG, "requested timeline … does not contain
+/// minimum recovery point").
+fn parted_by_disk(run: &Run, installed: &Installation) -> Result<Option<(Standing, Position)>, Failure> {
+    // After a crash the control file does not know the end of the log, and pg_rewind before 13 wants a server that was
+    // shut down: then the server replays its log first.
+    let state = ClusterState::read(&installed.data)?;
+    if launch::is_new_backup(&installed.data)
+        || !matches!(state, ClusterState::ShutDown | ClusterState::ShutDownInRecovery)
+    {
+        return Ok(None);
+    }
+    let (timeline, lsn) = installed.control_data(run.deadline)?.end();
+    let own = Position { timeline, lsn, history: History::read(&installed.data, timeline).unwrap_or_default() };
+    Ok(has_parted(run, own))
+}
+
+pub(crate) fn parted(
+    run: &Run,
+    installed: &Installation,
+    standby: &Standby,
+) -> Result<Option<(Standing, Position)>, Failure> {
+    let own = Said::Standby(standby.clone()).position(&installed.data).map_err(|error| anyhow!("{error:#}"))?;
+    Ok(has_parted(run, own))
+}
+
+fn has_parted(run: &Run, own: Position) -> Option<(Standing, Position)> {
+    let standing = peers::against_primary_now(run, &own)?;
+    judgement::diverged(Some(standing), own.lsn).map(|_| (standing, own))
+}

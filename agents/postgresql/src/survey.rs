@@ -1,0 +1,128 @@
+//! One look at the server: its processes, and what it says over its socket.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::statvfs::statvfs;
+use ocf::{Deadline, Run};
+
+use crate::contact::{Closed, Contact, contact};
+use crate::installation::Version;
+use crate::judgement::Seen;
+use crate::parameters::Settings;
+use crate::postmaster::{self, Processes};
+use crate::server::Said;
+use crate::wal;
+use crate::wire::Wire;
+
+/// The server that was started: process id and start time, so that it is found when the directory is gone or another.
+const STARTED: &str = "server";
+/// How long an action that has something to do with the server waits for its word. Only monitor has nothing else to wait
+/// for.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a look waits for a server that is just starting up again.
+const STARTING: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// The data directory as its processes have it, without symbolic links. A server that was started and lives says itself
+/// where it stands: its directory may have been renamed, or another file system been mounted over it.
+pub(crate) fn place(run: &Run, settings: &Settings) -> PathBuf {
+    let started = run.store.read(STARTED).ok().flatten().and_then(|text| postmaster::place_of(&text));
+    started.unwrap_or_else(|| fs::canonicalize(&settings.datadir).unwrap_or_else(|_| settings.datadir.clone()))
+}
+
+/// Remembers the server that runs in the directory.
+pub(crate) fn note_server(run: &Run, data: &Path) -> Result<()> {
+    let Processes::Postmaster(file) = Processes::of(data)? else { return Ok(()) };
+    match postmaster::identity(file.pid) {
+        Some(identity) => run.store.write(STARTED, &identity),
+        None => Ok(()),
+    }
+}
+
+/// A server that is proved to be gone.
+pub(crate) fn forget_server(run: &Run) -> Result<()> {
+    run.store.remove(STARTED)
+}
+
+/// The server as it is, and the connection if there is one.
+#[derive(Debug)]
+pub(crate) struct Survey {
+    pub(crate) data: PathBuf,
+    pub(crate) seen: Seen,
+    pub(crate) wire: Option<Wire>,
+}
+
+impl Survey {
+    /// Looks once, for an action that has more to do than to look.
+    pub(crate) fn take(run: &Run, settings: &Settings) -> Result<Self> {
+        Self::until(run, settings, run.deadline.at_most(PATIENCE))
+    }
+
+    /// Looks once, and waits for the server's word until the deadline.
+    fn until(run: &Run, settings: &Settings, deadline: Deadline) -> Result<Self> {
+        let data = place(run, settings);
+        let none = |seen| Ok(Self { data: data.clone(), seen, wire: None });
+        let file = match Processes::of(&data)? {
+            Processes::None => return none(Seen::Absent),
+            Processes::Stray(pids) => return none(Seen::Orphans(pids.len())),
+            Processes::Postmaster(file) => file,
+        };
+        let mut wire = match contact(settings, &data, &file, deadline) {
+            Contact::Answering(wire) => wire,
+            Contact::Closed(why, words) => return none(Seen::Closed(why, words)),
+            Contact::Mute(why) => return none(Seen::Mute(why)),
+        };
+        let version = Version::read(&data)?;
+        match Said::ask(&mut wire, version) {
+            Ok(said) => Ok(Self { data, seen: Seen::Answering(said), wire: Some(wire) }),
+            Err(error) => none(Seen::Mute(format!("{error:#}"))),
+        }
+    }
+
+    /// Looks, and looks again at what may pass by itself: a server that comes up again after one of its processes crashed,
+    /// one that ends, one whose role changed between two questions.
+    pub(crate) fn of_monitor(run: &Run, settings: &Settings) -> Result<Self> {
+        let patience = run.deadline.at_most(STARTING);
+        // What is left is for telling the cluster, should the server say nothing.
+        let deadline = run.deadline.at_most(run.deadline.remaining() * 3 / 4);
+        loop {
+            let survey = Self::until(run, settings, deadline)?;
+            let passing = matches!(
+                survey.seen,
+                Seen::Closed(Closed::Starting | Closed::Stopping, _) | Seen::Mute(_) | Seen::Orphans(_)
+            );
+            if !passing || !patience.sleep(LOOK_AGAIN) {
+                return Ok(survey);
+            }
+        }
+    }
+
+    pub(crate) fn said(&self) -> Option<&Said> {
+        match &self.seen {
+            Seen::Answering(said) => Some(said),
+            _ => None,
+        }
+    }
+}
+
+/// The file system of the data directory or of pg_wal that has less than `least` percent free, for a sentence.
+pub(crate) fn nearly_full(data: &Path, least: u64) -> Option<String> {
+    let mut places = std::iter::once(data.to_owned()).chain(wal::directory(data).ok());
+    places.find_map(|path| match free(&path) {
+        Ok(percent) if percent < least => {
+            Some(format!("the file system of {} has {percent} % free; disk_min_free is {least}", path.display()))
+        }
+        Ok(_) => None,
+        Err(error) => Some(format!("{error:#}")),
+    })
+}
+
+fn free(path: &Path) -> Result<u64> {
+    let facts =
+        statvfs(path).with_context(|| format!("cannot tell how full the file system of {} is", path.display()))?;
+    let (free, all) = (facts.blocks_available(), facts.blocks());
+    Ok((free * 100).checked_div(all).unwrap_or(100))
+}

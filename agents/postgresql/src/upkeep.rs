@@ -1,0 +1,186 @@
+//! What a running server needs seen to: which standbys commits wait for, and the slots.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use nix::sys::signal::Signal;
+use ocf::{Action, Run};
+
+use crate::configuration::{self, Own, slot_name};
+use crate::installation::Installation;
+use crate::parameters::{Settings, Sync};
+use crate::peers;
+use crate::postmaster::{self, Processes};
+use crate::record;
+use crate::server::{Primary, Said, Slot, Standby, ask, quoted};
+use crate::survey::Survey;
+use crate::wire::Wire;
+
+/// Sees to a primary. `gone` are nodes that the cluster says are gone, whatever the server still believes of them.
+pub(crate) fn of_primary(
+    run: &Run,
+    settings: &Settings,
+    data: &Path,
+    primary: &Primary,
+    wire: &mut Wire,
+    gone: &[String],
+) -> Result<()> {
+    set_synchronous(run, settings, data, primary, gone)?;
+    if settings.use_slots {
+        keep_slots(run, settings, primary, wire)?;
+    }
+    Ok(())
+}
+
+/// Which standbys commits are to wait for.
+pub(crate) fn wanted_names(settings: &Settings, own: &str, streaming: &[&str]) -> String {
+    match settings.sync {
+        Sync::Off => String::new(),
+        // All that are known, so that it does not matter which one is up, and none is up at first.
+        Sync::Require => configuration::sync_names(&settings.hosts.other_nodes(own)),
+        Sync::Prefer => {
+            let known = settings.hosts.other_nodes(own);
+            // Other programs stream as well, such as pg_receivewal; where the nodes' names are not known, all but those.
+            let mut names: Vec<&str> =
+                streaming.iter().copied().filter(|name| known.is_empty() || known.contains(name)).collect();
+            names.retain(|name| !name.starts_with("pg_"));
+            names.sort_unstable();
+            names.dedup();
+            configuration::sync_names(&names)
+        }
+    }
+}
+
+fn set_synchronous(run: &Run, settings: &Settings, data: &Path, primary: &Primary, gone: &[String]) -> Result<()> {
+    if settings.sync == Sync::Off {
+        return Ok(());
+    }
+    let streaming: Vec<&str> =
+        primary.streaming().into_iter().filter(|name| !gone.iter().any(|one| one == name)).collect();
+    let own = peers::own_name(run);
+    let names = wanted_names(settings, &own, &streaming);
+    if names == primary.sync_names {
+        return Ok(());
+    }
+    rewrite(run, settings, data, &names)?;
+    let what = if names.is_empty() {
+        "commits no longer wait for a standby: none streams".to_owned()
+    } else {
+        format!("commits wait for a standby from here on: {names}")
+    };
+    run.log.info(&what);
+    Ok(())
+}
+
+/// Has the server read its configuration again (documentation, "Shutting Down the Server" and pg_ctl reload: SIGHUP).
+pub(crate) fn tell_to_read(data: &Path) -> Result<()> {
+    let Processes::Postmaster(file) = Processes::of(data)? else { return Ok(()) };
+    postmaster::signal(file.pid, Signal::SIGHUP).map(drop)
+}
+
+/// A slot for each other node, and none for a standby that keeps the primary's disk from ever getting free.
+fn keep_slots(run: &Run, settings: &Settings, primary: &Primary, wire: &mut Wire) -> Result<()> {
+    let own = peers::own_name(run);
+    for slot in primary.slots.iter().filter(|slot| too_much(slot, settings.max_slot_wal)) {
+        drop_slot(wire, slot)?;
+        run.log.error(&format!(
+            "slot {} kept {} bytes of WAL, more than max_slot_wal, for a standby that is not connected, and was dropped; \
+             that standby will need a new base backup if the WAL it lacks is gone",
+            slot.name,
+            slot.kept.unwrap_or_default()
+        ));
+    }
+    let wanted = settings.hosts.other_nodes(&own).into_iter().map(slot_name);
+    for name in wanted.filter(|name| !primary.slots.iter().any(|slot| slot.name == *name)) {
+        // Nothing is kept for it before its standby has come: there is no telling whether it ever will.
+        ask(wire, &format!("SELECT pg_create_physical_replication_slot({})", quoted(&name)))
+            .with_context(|| format!("cannot make the slot {name}"))?;
+        run.log.info(&format!("slot {name} was made"));
+    }
+    Ok(())
+}
+
+fn too_much(slot: &Slot, most: Option<u64>) -> bool {
+    !slot.active && most.is_some_and(|most| slot.kept.is_some_and(|kept| kept > most))
+}
+
+/// A standby needs no slots: those of its time as a primary would keep its WAL for ever.
+pub(crate) fn of_standby(run: &Run, standby: &Standby, wire: &mut Wire) -> Result<()> {
+    if standby.streaming {
+        record::note_streaming(&run.store)?;
+    }
+    for slot in standby.slots.iter().filter(|slot| !slot.active) {
+        drop_slot(wire, slot)?;
+        run.log.info(&format!("slot {}, of this node's time as a primary, was dropped", slot.name));
+    }
+    Ok(())
+}
+
+fn drop_slot(wire: &mut Wire, slot: &Slot) -> Result<()> {
+    ask(wire, &format!("SELECT pg_drop_replication_slot({})", quoted(&slot.name))).map(drop)
+}
+
+/// Takes up changed parameters, without a restart.
+pub(crate) fn reload(run: &Run, settings: &Settings) -> Result<()> {
+    let survey = Survey::take(run, settings)?;
+    let Some(said) = survey.said() else {
+        run.log.info("the server does not run or does not answer; there is nothing to reload");
+        return Ok(());
+    };
+    if run.action == Action::Reload {
+        tell_to_read(&survey.data)?;
+    }
+    let (Said::Primary(primary), Some(mut wire)) = (said.clone(), survey.wire) else {
+        return rewrite(run, settings, &survey.data, &wanted_names(settings, &peers::own_name(run), &[]));
+    };
+    if settings.sync == Sync::Off {
+        rewrite(run, settings, &survey.data, "")?;
+    }
+    of_primary(run, settings, &survey.data, &primary, &mut wire, &[])
+}
+
+/// Writes the agent's file for what the parameters say now, and has the server read it.
+fn rewrite(run: &Run, settings: &Settings, data: &Path, names: &str) -> Result<()> {
+    let installed = Installation::find(settings).map_err(|failure| anyhow!("{failure}"))?;
+    Own::of(settings, installed.version, &peers::own_name(run), names).write(&installed)?;
+    // Even where the file was right: the server may not have read it.
+    tell_to_read(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::PARAMETERS;
+    use ocf::Values;
+
+    fn settings(hosts: &str, sync: &str) -> Settings {
+        let given = [("primary_hosts", hosts), ("sync", sync)].map(|(name, value)| (name.to_owned(), value.to_owned()));
+        Settings::read(&Values::check(PARAMETERS, &given.into()).unwrap())
+    }
+
+    #[test]
+    fn commits_wait_for_nodes_and_never_for_other_programs() {
+        let pair = "n1:192.0.2.1 n2:192.0.2.2";
+        let names = |hosts, sync, streaming: &[&str]| wanted_names(&settings(hosts, sync), "n1", streaming);
+        assert_eq!(names(pair, "prefer", &["n2", "pg_receivewal"]), "\"n2\"");
+        assert_eq!(names(pair, "prefer", &["stranger"]), "");
+        assert_eq!(names(pair, "prefer", &[]), "");
+        assert_eq!(names("192.0.2.9", "prefer", &["n3", "n2", "pg_basebackup"]), "\"n2\",\"n3\"");
+        assert_eq!(names(pair, "require", &[]), "\"n2\"");
+        assert_eq!(names(pair, "off", &["n2"]), "");
+    }
+
+    #[test]
+    fn only_an_idle_slot_beyond_the_limit_is_dropped() {
+        let slot = |active, kept| Slot { name: "ocf_n2".into(), active, kept };
+        assert!(too_much(&slot(false, Some(11)), Some(10)));
+        for (slot, most) in [
+            (slot(true, Some(11)), Some(10)),
+            (slot(false, Some(10)), Some(10)),
+            (slot(false, None), Some(10)),
+            (slot(false, Some(11)), None),
+        ] {
+            assert!(!too_much(&slot, most), "{slot:?} {most:?}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Whether this node could run the server.
+
+use ocf::{Failure, Run};
+
+use crate::hosts::Hosts;
+use crate::installation::Installation;
+use crate::parameters::{Settings, Sync};
+
+/// What the table cannot say of the parameters.
+pub(crate) fn validate_parameters(run: &Run, settings: &Settings) -> Result<(), Failure> {
+    if !run.environment.promotable() {
+        return Err(Failure::not_configured(
+            "the resource is not promotable: one of the servers must be the primary, and the cluster says which. Make it a \
+             clone with promotable=true",
+        ));
+    }
+    let named = matches!(settings.hosts, Hosts::Each(_));
+    if settings.sync == Sync::Require && !named {
+        return Err(Failure::not_configured(
+            "sync=require needs primary_hosts as NODE:ADDRESS for each node: commits wait for those nodes",
+        ));
+    }
+    if settings.use_slots && !named {
+        return Err(Failure::not_configured(
+            "use_slots needs primary_hosts as NODE:ADDRESS for each node: each has a slot of its own",
+        ));
+    }
+    Ok(())
+}
+
+/// Finds the server on this node and checks what a start would need.
+pub(crate) fn validate(run: &Run, settings: &Settings) -> Result<Installation, Failure> {
+    validate_parameters(run, settings)?;
+    let installed = Installation::find(settings)?;
+    installed.check_directory()?;
+    installed.check_programs(run)?;
+    Ok(installed)
+}

@@ -1,0 +1,77 @@
+//! Standbys that lack something, and old primaries that have too much: who is promoted, and who may come back how.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use cts_tests::cluster::SETTLE;
+use cts_tests::postgres::USUAL;
+use cts_tests::postgres_pair::{CLONE, Pair, RESOURCE, with_cluster};
+use cts_tests::wait;
+
+#[test]
+fn an_old_primary_with_rows_of_its_own_is_refused_and_rewound_when_asked() -> Result<()> {
+    with_cluster(USUAL, || {
+        let pair = Pair::start(USUAL, 2, &[("rejoin", "manual")])?;
+        pair.play("old primary with rows of its own", |pair| {
+            let (old, standbys) = pair.primary()?;
+            let (old, new) = (old.clone(), standbys[0].clone());
+            old.refuse_standbys(&[&new.address], true)?;
+            old.sql("INSERT INTO audit SELECT generate_series(-1000, -1)")?;
+            pair.cluster.node(&old.name)?.power_cut()?;
+            let promoted = || Ok(pair.primary().is_ok_and(|(primary, _)| primary.name == new.name));
+            wait::until("the other node to be promoted", SETTLE, wait::TOOL, promoted)?;
+            // It comes back, and is not started as if nothing were wrong.
+            let refused = || Ok(pair.failures().iter().any(|failure| failure.operation == "pg_start_0"));
+            wait::until("the start of the old primary to be refused", SETTLE, wait::TOOL, refused)?;
+            let failures = pair.failures();
+            let reason = failures.iter().find(|one| one.operation == "pg_start_0").map(|one| one.reason.as_str());
+            let reason = reason.unwrap_or_default();
+            for words in ["this node parted from the primary at 0/", "set rejoin=rewind"] {
+                ensure!(reason.contains(words), "{reason:?} lacks {words:?}");
+            }
+            let log = pair.log(&old)?;
+            let command = format!("/opt/postgresql/bin/pg_rewind --target-pgdata={} --source-server=", old.data);
+            ensure!(log.contains(&command), "{log}");
+            ensure!(!old.has_processes()?, "the refused server runs");
+            pair.set("rejoin", "rewind")?;
+            pair.cluster.cleanup(RESOURCE)?;
+            pair.healthy()?;
+            ensure!(pair.primary()?.0.name == new.name);
+            old.await_replay(&new)?;
+            ensure!(old.sql("SELECT count(*) FROM audit WHERE id < 0")? == "0", "the rows of its own are still there");
+            let kept = old.command(&["find", &format!("{}.diverged", old.data), "-type", "f"])?.text()?;
+            ensure!(kept.contains("/timeline-2-from-0-"), "nothing was kept: {kept:?}");
+            ensure!(!old.command(&["test", "-e", &format!("{}.rewinding", old.data)])?.run()?.status.success());
+            Ok(())
+        })
+    })
+}
+
+#[test]
+fn of_three_nodes_the_one_that_lacks_something_is_not_promoted() -> Result<()> {
+    with_cluster(USUAL, || {
+        let pair = Pair::start(USUAL, 3, &[])?;
+        pair.play("a standby that lacks rows is asked for", |pair| {
+            let (primary, standbys) = pair.primary()?;
+            let (behind, began) = (standbys[0].clone(), Instant::now());
+            primary.refuse_standbys(&[&behind.address], true)?;
+            primary.sql("INSERT INTO audit SELECT generate_series(-1000, -1)")?;
+            pair.cluster.move_to(CLONE, true, pair.cluster.node(&behind.name)?)?;
+            let refusals = || -> Result<usize> { Ok(pair.log(&behind)?.matches("not promoted:").count()) };
+            wait::until("the promotion to be refused", SETTLE, wait::TOOL, || Ok(refusals()? > 0))?;
+            let promoted = || Ok(pair.primary().is_ok_and(|(primary, _)| primary.name != behind.name));
+            wait::until("another one to be promoted", SETTLE, wait::TOOL, promoted)?;
+            println!("  another one is promoted after {:.2} s", began.elapsed().as_secs_f64());
+            std::thread::sleep(Duration::from_secs(5));
+            ensure!(refusals()? == 1, "it was tried again at once: {}", pair.log(&behind)?);
+            pair.cluster.clear(CLONE)?;
+            for server in &pair.servers {
+                let _rules_of_another = server.refuse_standbys(&[&behind.address], false);
+            }
+            pair.healthy()?;
+            ensure!(pair.primary()?.0.sql("SELECT count(*) FROM audit WHERE id < 0")? == "1000", "rows are lost");
+            ensure!(pair.lost()? == 0);
+            Ok(())
+        })
+    })
+}

@@ -46,7 +46,7 @@ fn an_old_primary_with_rows_of_its_own_is_refused_and_rewound_when_asked() -> Re
         })?;
         pair.play("a half rewound directory is replaced by a base backup", |pair| {
             let (primary, standbys) = pair.primary()?;
-            let broken = standbys[0].clone();
+            let (broken, postmaster) = (standbys[0].clone(), primary.postmaster()?);
             pair.set("rejoin", "basebackup")?;
             broken.command(&["touch", &format!("{}.rewinding", broken.data)])?.text()?;
             broken.signal("KILL")?;
@@ -56,6 +56,7 @@ fn an_old_primary_with_rows_of_its_own_is_refused_and_rewound_when_asked() -> Re
             broken.await_replay(primary)?;
             ensure!(broken.command(&["test", "-d", &format!("{}.old", broken.data)])?.run()?.status.success());
             ensure!(broken.read("postgresql.conf")?.contains("wal_log_hints"));
+            ensure!(primary.postmaster()? == postmaster, "a reloadable parameter restarted the primary");
             Ok(())
         })
     })

@@ -32,7 +32,7 @@ A start always makes a standby, whatever the server was before; only a promotion
 candidates compare how much of the log each has, by timeline and LSN. A primary is demoted by an orderly shutdown and a \
 start as standby.
 
-A monitor starts no program: it connects once to the server's Unix socket, as the server's user, and is answered within \
+A monitor starts no program, but on a standby once a minute the one that asks for the primary's history: it connects once to the server's Unix socket, as the server's user, and is answered within \
 its timeout or says that it was not. A server that is full, starting, or in recovery from the crash of one process is not \
 taken for one that has failed.
 

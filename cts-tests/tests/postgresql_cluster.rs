@@ -127,3 +127,17 @@ fn nothing_acknowledged_is_lost_while_both_are_there() -> Result<()> {
         pair.play("power cut of both", both_power_cut)
     })
 }
+
+#[test]
+fn with_require_nothing_is_acknowledged_that_is_not_on_two_nodes() -> Result<()> {
+    with_cluster(USUAL, || {
+        let pair = Pair::start(USUAL, 2, &[("sync", "require"), ("rejoin", "rewind"), ("use_slots", "yes")])?;
+        pair.play("planned switchover", switchover)?;
+        pair.play("postmaster killed", postmaster_killed)?;
+        pair.play("power cut of the standby", standby_power_cut)?;
+        for round in 0..2 {
+            pair.play(&format!("power cut of the primary {round}"), power_cut)?;
+        }
+        pair.play("power cut of both", both_power_cut)
+    })
+}

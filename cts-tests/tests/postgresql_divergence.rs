@@ -43,6 +43,21 @@ fn an_old_primary_with_rows_of_its_own_is_refused_and_rewound_when_asked() -> Re
             ensure!(kept.contains("/timeline-2-from-0-"), "nothing was kept: {kept:?}");
             ensure!(!old.command(&["test", "-e", &format!("{}.rewinding", old.data)])?.run()?.status.success());
             Ok(())
+        })?;
+        pair.play("a half rewound directory is replaced by a base backup", |pair| {
+            let (primary, standbys) = pair.primary()?;
+            let (broken, postmaster) = (standbys[0].clone(), primary.postmaster()?);
+            pair.set("rejoin", "basebackup")?;
+            broken.command(&["touch", &format!("{}.rewinding", broken.data)])?.text()?;
+            broken.signal("KILL")?;
+            let began = || Ok(pair.log(&broken)?.contains("the old data directory is kept as"));
+            wait::until("the base backup", SETTLE, wait::TOOL, began)?;
+            pair.healthy()?;
+            broken.await_replay(primary)?;
+            ensure!(broken.command(&["test", "-d", &format!("{}.old", broken.data)])?.run()?.status.success());
+            ensure!(broken.read("postgresql.conf")?.contains("wal_log_hints"));
+            ensure!(primary.postmaster()? == postmaster, "a reloadable parameter restarted the primary");
+            Ok(())
         })
     })
 }

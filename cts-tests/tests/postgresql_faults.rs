@@ -297,7 +297,7 @@ fn a_standby_stays_one_without_its_signal_file_and_a_half_rewound_directory_stay
         agent.succeeds(&["stop"])?;
         let marker = format!("{}.rewinding", server.data);
         fs::write(&marker, "")?;
-        agent.exits(2, "start")?.says(&["interrupted", "base backup", &marker])?;
+        agent.exits(2, "start")?.says(&["interrupted", "rejoin=basebackup", &marker])?.logs(&["pg_basebackup"])?;
         ensure!(!server.has_processes()?);
         agent.succeeds(&["stop"])?;
         fs::remove_file(marker)?;

@@ -32,7 +32,7 @@ A start always makes a standby, whatever the server was before; only a promotion
 candidates compare how much of the log each has, by timeline and LSN. A primary is demoted by an orderly shutdown and a \
 start as standby.
 
-A monitor starts no program: it connects once to the server's Unix socket, as the server's user, and is answered within \
+A monitor starts no program, but on a standby once a minute the one that asks for the primary's history: it connects once to the server's Unix socket, as the server's user, and is answered within \
 its timeout or says that it was not. A server that is full, starting, or in recovery from the crash of one process is not \
 taken for one that has failed.
 
@@ -105,7 +105,8 @@ if that has as much of the log.";
 const REJOIN: &str = "\
 An old primary that has written what the new one never received does not become a standby by itself. With rejoin=manual a \
 start refuses it, and its exit reason has the command that mends it; with rejoin=rewind the start keeps the log that only \
-this node has in DATADIR.diverged, and runs pg_rewind. An interrupted rewind is never started.";
+this node has in DATADIR.diverged, and runs pg_rewind; with rejoin=basebackup it takes a new base backup, and keeps the old \
+data directory as DATADIR.old. An interrupted rewind is never started. Give start the time that these may take.";
 
 const BY_HAND: &str = "\
 Each action can be run by hand, as root, with -o for parameters; on a terminal it says in words what it found:

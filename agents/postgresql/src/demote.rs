@@ -31,7 +31,6 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
         _ => {}
     }
     shut_down(run, settings, &place(run, settings))?;
-    peers::withdraw_history(run);
     let installed = Installation::find(settings)?;
     match ClusterState::read(&installed.data)? {
         // The server ended with a checkpoint, and not before its standbys had received it (documentation, "Shutting Down
@@ -44,5 +43,6 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
     launch::as_standby(run, settings, &installed)?;
     record::set_role(&run.store, Role::Unpromoted)?;
     run.cluster().promotion_score(monitor::reduced(run, STREAMED));
+    peers::withdraw_history(run);
     Ok(())
 }

@@ -6,7 +6,7 @@ use ocf::{LAST_RESORT, State};
 
 use crate::contact::Closed;
 use crate::control::ClusterState;
-use crate::parameters::Sync;
+use crate::parameters::{Rejoin, Sync};
 use crate::position::{Lsn, Standing};
 use crate::record::Role;
 use crate::server::{Primary, Said, Standby};
@@ -63,8 +63,7 @@ pub(crate) struct Facts {
     /// Of the parameters.
     pub(crate) wrong: Option<String>,
     pub(crate) follows_somebody: bool,
-    /// A start rewinds a node that has parted.
-    pub(crate) rewind: bool,
+    pub(crate) rejoin: Rejoin,
     pub(crate) sync: Sync,
     pub(crate) max_lag: Option<u64>,
     pub(crate) max_slot_wal: Option<u64>,
@@ -181,8 +180,9 @@ fn promoted(facts: &Facts, primary: &Primary) -> Judgement {
 
 fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
     let diverged = diverged(facts.against_primary, standby.lsn);
-    if let (Some(parted), Some(Standing::Diverged(_)), true) = (&diverged, facts.against_primary, facts.rewind) {
-        return Judgement { fitness: Fitness::Unfit, ..failed(facts, format!("{parted}; a start rewinds it")) };
+    if let Some(parted) = diverged.as_ref().filter(|_| facts.against_primary.is_some_and(|one| facts.rejoin.mends(one)))
+    {
+        return Judgement { fitness: Fitness::Unfit, ..failed(facts, format!("{parted}; a start mends that")) };
     }
     let deaf = (!standby.streaming && facts.silence >= SETTLES).then(|| {
         if facts.follows_somebody {

@@ -22,7 +22,7 @@ fn facts(seen: Seen, role: Option<Role>) -> Facts {
         write: None,
         wrong: None,
         follows_somebody: true,
-        rewind: false,
+        rejoin: Rejoin::Manual,
         sync: Sync::Off,
         max_lag: None,
         max_slot_wal: None,
@@ -120,9 +120,9 @@ fn everything_that_limits_a_failover_is_said_and_lowers_the_score() {
     is(&paused, State::Degraded, "pg_wal_replay_resume", Fitness::Score(STREAMING));
     let parted = Facts { against_primary: Some(Standing::Diverged(Lsn(0x50))), ..following(standby()) };
     is(&parted, State::Degraded, "parted from the primary at 0/50", Fitness::Unfit);
-    let stranger = Facts { against_primary: Some(Standing::Unrelated), ..following(standby()) };
+    let stranger = Facts { rejoin: Rejoin::Rewind, against_primary: Some(Standing::Unrelated), ..following(standby()) };
     is(&stranger, State::Degraded, "does not occur", Fitness::Unfit);
-    let rewinding = judge(&Facts { rewind: true, ..parted });
+    let rewinding = judge(&Facts { rejoin: Rejoin::Rewind, ..parted });
     assert!(matches!(rewinding.verdict, Verdict::Failed(_)) && rewinding.fitness == Fitness::Unfit, "{rewinding:?}");
     let behind = Facts { against_primary: Some(Standing::Behind), ..following(standby()) };
     is(&behind, State::Running, "", Fitness::Score(STREAMING));

@@ -52,7 +52,7 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         write: write.map(|error| format!("a transaction could not be written to the disk: {error:#}")),
         wrong: settings.wrong.clone(),
         follows_somebody: !settings.hosts.others(&peers::own_name(run)).is_empty(),
-        rewind: settings.rewind,
+        rejoin: settings.rejoin,
         sync: settings.sync,
         max_lag: settings.max_lag,
         max_slot_wal: settings.max_slot_wal.filter(|_| settings.use_slots),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ocf::{Content, Parameter, Values};
 
 use crate::hosts::Hosts;
+use crate::position::Standing;
 
 pub(crate) const PARAMETERS: &[Parameter] = &[
     Parameter {
@@ -187,13 +188,14 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
     },
     Parameter {
         name: "rejoin",
-        content: Content::Choice(&["manual", "rewind"]),
+        content: Content::Choice(&["manual", "rewind", "basebackup"]),
         default: Some("manual"),
         reloadable: true,
         short: "What to do with an old primary that has gone its own way",
         long: "What a start does when this node has written what the new primary does not have: manual refuses and says \
                which command mends it; rewind keeps the WAL that only this node has aside, in DATADIR.diverged, and runs \
-               pg_rewind.",
+               pg_rewind; basebackup takes a new base backup, and keeps the old data directory as DATADIR.old. start needs a \
+               timeout for either: an interrupted pg_rewind leaves a directory that is good for nothing.",
         ..Parameter::TEXT
     },
     Parameter {
@@ -216,8 +218,26 @@ pub(crate) enum Sync {
     Require,
 }
 
+/// What a start does with a node that has parted from the primary.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rejoin {
+    Manual,
+    Rewind,
+    BaseBackup,
+}
+
+impl Rejoin {
+    /// Whether a start mends this.
+    pub(crate) fn mends(self, standing: Standing) -> bool {
+        match standing {
+            Standing::Diverged(_) => self != Self::Manual,
+            Standing::Unrelated => self == Self::BaseBackup,
+            Standing::Equal | Standing::Ahead | Standing::Behind | Standing::OtherDiverged => false,
+        }
+    }
+}
+
 /// The parameters, typed.
-#[expect(clippy::struct_excessive_bools, reason = "each is a parameter of its own")]
 #[derive(Debug, Clone)]
 pub(crate) struct Settings {
     pub(crate) pgdata: PathBuf,
@@ -243,7 +263,7 @@ pub(crate) struct Settings {
     pub(crate) use_slots: bool,
     /// None: a slot may keep any number of bytes.
     pub(crate) max_slot_wal: Option<u64>,
-    pub(crate) rewind: bool,
+    pub(crate) rejoin: Rejoin,
     /// None: nobody looks at the disk.
     pub(crate) disk_min_free: Option<u64>,
     /// What is wrong with the parameters; the wrong ones are the defaults then.
@@ -282,7 +302,11 @@ impl Settings {
             },
             use_slots: values.boolean("use_slots"),
             max_slot_wal: limit("max_slot_wal"),
-            rewind: values.text("rejoin") == Some("rewind"),
+            rejoin: match values.text("rejoin") {
+                Some("rewind") => Rejoin::Rewind,
+                Some("basebackup") => Rejoin::BaseBackup,
+                _ => Rejoin::Manual,
+            },
             disk_min_free: limit("disk_min_free"),
             wrong: values.wrong(),
             place_is_wrong: values.is_wrong("pgdata") || values.is_wrong("datadir"),

@@ -1,6 +1,7 @@
-//! An old primary that has written what the new one does not have: refused with the command that mends it, or rewound.
+//! An old primary that has written what the new one does not have: refused with the command that mends it, rewound, or
+//! replaced by a base backup.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::{DirBuilderExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,13 +9,15 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use ocf::{Deadline, Failure, Kind, Run};
 
+use crate::base_backup;
 use crate::configuration::{self, source};
 use crate::installation::Installation;
 use crate::judgement::diverged;
 use crate::launch;
-use crate::parameters::Settings;
+use crate::parameters::{Rejoin, Settings};
 use crate::peers;
 use crate::position::{Position, Standing};
+use crate::server::Standby;
 use crate::start::parted;
 use crate::wal;
 
@@ -34,25 +37,31 @@ fn marker(installed: &Installation) -> PathBuf {
     beside(installed, "rewinding")
 }
 
-fn beside(installed: &Installation, what: &str) -> PathBuf {
+pub(crate) fn beside(installed: &Installation, what: &str) -> PathBuf {
     PathBuf::from(format!("{}.{what}", installed.data.display()))
 }
 
-/// Whether no rewind has left the directory half-way.
-pub(crate) fn check_whole(installed: &Installation) -> Result<(), Failure> {
-    let marker = marker(installed);
-    if !marker.exists() {
-        return Ok(());
+/// Whether a rewind has left the directory half-way.
+pub(crate) fn is_half_rewound(installed: &Installation) -> bool {
+    marker(installed).exists()
+}
+
+/// What a start does with a directory that must never be started.
+pub(crate) fn replace_half_rewound(run: &Run, settings: &Settings, installed: &Installation) -> Result<(), Failure> {
+    let source = source(settings, installed.version, &peers::own_name(run));
+    if let (Rejoin::BaseBackup, Some(source)) = (settings.rejoin, source) {
+        return replaced(run, settings, installed, &source).map(drop);
     }
-    Err(Failure::new(
-        Kind::Arguments,
-        format!(
-            "a pg_rewind of {} was interrupted, which leaves a directory that must not be started ({} tells). Take a new base \
-             backup with pg_basebackup, remove that file, then: crm_resource --cleanup",
-            installed.data.display(),
-            marker.display()
-        ),
-    ))
+    let marker = marker(installed);
+    run.log.error(&format!(
+        "a pg_rewind of {} was interrupted, which leaves a directory that must not be started. Take a new base backup with \
+         pg_basebackup and remove {}, or set rejoin=basebackup; then: crm_resource --cleanup --resource {}",
+        installed.data.display(),
+        marker.display(),
+        run.environment.resource()
+    ));
+    let reason = format!("an interrupted pg_rewind ({}): set rejoin=basebackup, or see the log", marker.display());
+    Err(Failure::new(Kind::Arguments, reason))
 }
 
 /// What a start does with a server that has parted from the primary, which is stopped.
@@ -65,31 +74,42 @@ pub(crate) fn rejoin(
 ) -> Result<(), Failure> {
     let parted_at = diverged(Some(standing), own.lsn).unwrap_or_default();
     let Some(source) = source(settings, installed.version, &peers::own_name(run)) else {
-        return Err(Failure::new(
-            Kind::Arguments,
-            format!("{parted_at}; set primary_hosts, so that a start can mend it"),
-        ));
+        let reason = format!("{parted_at}; set primary_hosts, so that a start can mend it");
+        return Err(Failure::new(Kind::Arguments, reason));
     };
-    if !settings.rewind || !matches!(standing, Standing::Diverged(_)) {
+    if !settings.rejoin.mends(standing) {
         return Err(refused(run, installed, &source, standing, &parted_at));
     }
-    let data = installed.control_data(run.deadline)?;
-    if !data.can_be_rewound {
-        let reason = format!(
-            "{parted_at}; pg_rewind needs wal_log_hints=on or data checksums, and this server has neither: take a new base backup"
-        );
-        return Err(Failure::new(Kind::Arguments, reason));
-    }
-    run.log.warning(&format!("{parted_at}; rejoin=rewind"));
-    keep_aside(run, installed, own, standing)?;
-    let standby = rewound(run, settings, installed, &source)?;
+    run.log.warning(&parted_at);
+    let standby = if settings.rejoin == Rejoin::BaseBackup {
+        replaced(run, settings, installed, &source)?
+    } else {
+        check_rewindable(run, installed)?;
+        keep_aside(run, installed, own, standing)?;
+        rewound(run, settings, installed, &source)?
+    };
     match parted(run, installed, &standby)? {
         None => Ok(()),
         Some((standing, own)) => {
-            let reason = format!("after pg_rewind still: {}", diverged(Some(standing), own.lsn).unwrap_or_default());
+            let reason = format!("even now {}", diverged(Some(standing), own.lsn).unwrap_or_default());
             Err(Failure::new(Kind::Arguments, format!("{reason}; take a new base backup")))
         }
     }
+}
+
+fn check_rewindable(run: &Run, installed: &Installation) -> Result<(), Failure> {
+    if installed.control_data(run.deadline)?.can_be_rewound {
+        return Ok(());
+    }
+    let reason =
+        "pg_rewind needs wal_log_hints=on or data checksums, which this server has not: take a new base backup";
+    Err(Failure::new(Kind::Arguments, reason))
+}
+
+fn replaced(run: &Run, settings: &Settings, installed: &Installation, source: &str) -> Result<Standby, Failure> {
+    base_backup::replace(run, installed, source)?;
+    forget_marker(installed)?;
+    launch::as_standby(run, settings, installed)
 }
 
 /// The refusal, short, for Pacemaker shows no more than 127 bytes of an exit reason (EXIT_REASON_MAX_LEN); the command to
@@ -114,19 +134,16 @@ fn refused(run: &Run, installed: &Installation, source: &str, standing: Standing
     Failure::new(Kind::Arguments, format!("{parted_at}; {way}"))
 }
 
-/// Runs pg_rewind, and starts the server. The marker stands from before the first change until
-/// after the last.
-fn rewound(
-    run: &Run,
-    settings: &Settings,
-    installed: &Installation,
-    source: &str,
-) -> Result<crate::server::Standby, Failure> {
+/// Runs pg_rewind, and starts the server. The marker stands from before the first change until after the last.
+fn rewound(run: &Run, settings: &Settings, installed: &Installation, source: &str) -> Result<Standby, Failure> {
     let marker = marker(installed);
     let own_files = own_files(&installed.data);
     dry_run(run, installed, source)?;
-    fs::write(&marker, format!("pg_rewind from {source}\n"))
-        .with_context(|| format!("cannot write {}", marker.display()))?;
+    let set = || -> Result<()> {
+        File::create(&marker)?.sync_all()?;
+        Ok(File::open(marker.parent().context("a marker in no directory")?)?.sync_all()?)
+    };
+    set().with_context(|| format!("cannot write {}", marker.display()))?;
     let output = rewind(installed, source, &["--progress"]).run_telling(run.deadline, &mut |line| run.log.step(line));
     let output = output.and_then(|output| output.success("pg_rewind"));
     for (path, content) in own_files {
@@ -138,9 +155,19 @@ fn rewound(
             format!("{error:#}; {} is not to be started: take a new base backup", installed.data.display()),
         )
     })?;
-    fs::remove_file(&marker).with_context(|| format!("cannot remove {}", marker.display()))?;
+    forget_marker(installed)?;
     run.log.info("pg_rewind has taken back what only this node had");
     launch::as_standby(run, settings, installed)
+}
+
+fn forget_marker(installed: &Installation) -> Result<()> {
+    let marker = marker(installed);
+    match fs::remove_file(&marker) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error).with_context(|| format!("cannot remove {}", marker.display()))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// The same without changing anything: most of what can hinder it shows here, with the directory whole. A source that
@@ -169,7 +196,7 @@ fn rewind(installed: &Installation, source: &str, more: &[&str]) -> ocf::Program
     installed.program("pg_rewind").args(words).args(more.iter().copied())
 }
 
-fn own_files(data: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+pub(crate) fn own_files(data: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let plain = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|facts| facts.is_file());
     let paths = NODES_OWN.iter().map(|name| data.join(name)).filter(plain);
     paths.filter_map(|path| fs::read(&path).ok().map(|content| (path, content))).collect()

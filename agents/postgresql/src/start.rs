@@ -38,9 +38,12 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     if run.environment.by_pacemaker() && !run.environment.notified() {
         run.log.warning("the clone has not notify=true: three nodes could not compare what they have, and commits would wait for nodes that are gone");
     }
-    rejoin::check_whole(&installed)?;
     let was_primary = launch::was_primary(&installed);
-    bring_up(run, settings, &installed)?;
+    if rejoin::is_half_rewound(&installed) {
+        rejoin::replace_half_rewound(run, settings, &installed)?;
+    } else {
+        bring_up(run, settings, &installed)?;
+    }
     record::set_role(&run.store, Role::Unpromoted)?;
     // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
     run.cluster().promotion_score(monitor::reduced(run, if was_primary { WAS_PRIMARY } else { LAST_RESORT }));

@@ -133,7 +133,16 @@ const CHECKS: &[Check] = &[
     Check {
         name: "postgresql-cluster",
         about: "ocf:greenarrow:postgresql in real clusters, while a client writes",
-        kind: Kind::Test(&["-p", "cts-tests", "--test", "postgresql_cluster", "--test", "postgresql_divergence"]),
+        kind: Kind::Test(&[
+            "-p",
+            "cts-tests",
+            "--test",
+            "postgresql_cluster",
+            "--test",
+            "postgresql_divergence",
+            "--test",
+            "postgresql_trouble",
+        ]),
     },
     Check {
         name: "rpm",

@@ -60,6 +60,18 @@ fn a_service_that_takes_its_time_is_waited_for() -> Result<()> {
 }
 
 #[test]
+fn a_supervise_that_stands_still_is_made_to_go_on() -> Result<()> {
+    beside_these(&two(), |services| {
+        let agent = promotable()?.within(Duration::from_secs(10));
+        agent.succeeds(&["start", "promote"])?;
+        let supervise = services.supervise("hvmail-a")?.context("no supervise runs for hvmail-a")?;
+        process::signal(supervise, Signal::SIGSTOP)?;
+        agent.exits(0, "stop")?.without_reason()?;
+        nothing_runs(services)
+    })
+}
+
+#[test]
 fn what_ignores_a_signal_gets_the_next_one() -> Result<()> {
     let deaf = Service::new("hvmail-deaf").ignores_term();
     beside_these(&[Service::new("hvmail-a"), deaf, Service::new("hvmail-half")], |services| {

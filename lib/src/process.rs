@@ -322,12 +322,14 @@ mod tests {
     #[test]
     fn a_child_that_hangs_is_killed_at_the_deadline_with_its_children() {
         let begun = Instant::now();
-        let script = "sleep 4711 & echo $!; wait";
+        // A number that no other run of this test has at the same time.
+        let sleep = format!("sleep 4711.{}", std::process::id());
+        let script = format!("{sleep} & echo $!; wait");
         let error =
-            Program::new("sh").args(["-c", script]).run(Deadline::after(Duration::from_millis(300))).unwrap_err();
+            Program::new("sh").args(["-c", &script]).run(Deadline::after(Duration::from_millis(300))).unwrap_err();
         assert!(begun.elapsed() < Duration::from_secs(5));
         assert_eq!(format!("{error:#}"), "sh: did not end within 0.3 s and was killed");
-        let left = Program::new("pgrep").args(["-f", "sleep 4711"]).run(soon()).unwrap();
+        let left = Program::new("pgrep").args(["-f", &sleep]).run(soon()).unwrap();
         assert_eq!(left.stdout, "", "the child's child lives");
     }
 

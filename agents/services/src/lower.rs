@@ -138,6 +138,10 @@ impl<'a> Descent<'a> {
         for (place, situation) in up {
             let name = &self.targets[*place].unit.name;
             self.run.log.step(&format!("{name}: {signal}"));
+            // A supervise that somebody has stopped hears nothing before it goes on.
+            for supervise in situation.supervises.iter().filter(|supervise| supervise.state == 'T') {
+                supervise.signal(Signal::SIGCONT)?;
+            }
             if let Err(error) = Target::tell(situation, letter) {
                 self.run.log.warning(&format!("{name}: {error}"));
             }

@@ -98,7 +98,8 @@ impl Subject {
     pub fn services_behind_primary_ips(promotable: bool, ipv4: u16, ipv6: u16) -> Self {
         // Without a threshold a failed follower stays where it is, for Pacemaker places the addresses first.
         let services = Primitive::ocf("services", "greenarrow", "services").parameter("svscan", "start");
-        let services = services.meta("migration-threshold", "1");
+        // supervise sees only a second after a start that a service has ended: less would prove nothing.
+        let services = services.parameter("settle_time", "1500ms").meta("migration-threshold", "1");
         let mut subject = if promotable {
             Self { follower: Some(Resource::Promotable(roles(services))), ..Self::primary_ips_promotable(ipv4, ipv6) }
         } else {

@@ -36,9 +36,20 @@ mod services {
     pub(crate) mod texts;
 }
 
-// Its modules name each other from the crate's root.
+#[allow(dead_code, reason = "only what takes in bytes from outside is used here")]
+#[path = "../../../agents/postgresql/src"]
+mod postgresql {
+    pub(crate) mod position;
+    pub(crate) mod wal;
+    pub(crate) mod wire;
+}
+
+// Their modules name each other from the crate's root.
+use postgresql::{position, wal};
 use services::{escalation, guard, parameters, pattern, processes, record, scan, supervise, svscan, texts};
 
+use position::{Position, Standing};
+use postgresql::wire::Message;
 use primary_ips::frame::{Form, announcement, claim};
 use primary_ips::ip_file::IpFile;
 use primary_ips::kernel::datagram::{Content, attributes, messages};
@@ -56,6 +67,8 @@ pub const BODIES: &[(&str, Body)] = &[
     ("frame", frame),
     ("supervise_status", supervise_status),
     ("services_record", services_record),
+    ("postgresql_wire", postgresql_wire),
+    ("postgresql_position", postgresql_position),
     ("notify", notify),
     ("parameters", parameters),
 ];
@@ -146,6 +159,39 @@ fn pairs(bytes: &[u8]) -> impl Iterator<Item = (String, String)> {
     let pairs: Vec<_> =
         text.lines().filter_map(|line| line.split_once('=')).map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
     pairs.into_iter()
+}
+
+/// What a server, or whoever listens at its socket, says.
+pub fn postgresql_wire(bytes: &[u8]) {
+    let mut rest = bytes;
+    while let Ok(Some((message, length))) = Message::first(rest) {
+        assert!((5..=rest.len()).contains(&length), "a message of {length} bytes out of {}", rest.len());
+        let alone = Message::first(&rest[..length]);
+        assert_eq!(alone.as_ref(), Ok(&Some((message, length))), "what comes behind a message changes it");
+        assert_eq!(Message::first(&rest[..length - 1]), Ok(None), "a message that is not whole is read");
+        rest = &rest[length..];
+    }
+    if let Err(words) = Message::first(rest) {
+        assert!(!words.is_empty() && !words.contains('\n'));
+    }
+}
+
+/// Where another node says that it is in the log.
+pub fn postgresql_position(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let Some(found) = Position::from_attribute(&text) else { return };
+    assert_eq!(found.against(&found), Standing::Equal, "{found:?}");
+    // Of a long history only the end is told again.
+    if let Some(again) = Position::from_attribute(&found.to_attribute()) {
+        assert_eq!((again.timeline, again.lsn), (found.timeline, found.lsn));
+        assert_eq!(
+            Position::from_attribute(&again.to_attribute()),
+            Some(again),
+            "the plain spelling means something else"
+        );
+    } else {
+        panic!("{:?} is told as what nobody understands", found.to_attribute());
+    }
 }
 
 /// The environment of a notify action.

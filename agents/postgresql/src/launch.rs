@@ -151,7 +151,7 @@ fn open_log(settings: &Settings, installed: &Installation) -> Result<(fs::File, 
 }
 
 /// Whether nothing of a server is left that could be in the way of a start.
-pub(crate) fn check_none_runs(installed: &Installation) -> Result<(), Failure> {
+pub(crate) fn check_none_runs(run: &Run, installed: &Installation) -> Result<(), Failure> {
     match Processes::of(&installed.data)? {
         Processes::None => {}
         Processes::Postmaster(file) => {
@@ -166,7 +166,8 @@ pub(crate) fn check_none_runs(installed: &Installation) -> Result<(), Failure> {
             return Err(Failure::generic(reason));
         }
     }
-    let attached = postmaster::segment(&installed.data).map_or(Ok(0), postmaster::attached)?;
+    let segment = postmaster::segment(&installed.data);
+    let attached = segment.map_or(Ok(0), |segment| postmaster::still_attached(segment, run.deadline))?;
     if attached > 0 {
         let reason =
             format!("{attached} processes are attached to the shared memory of a server that is gone; end them");

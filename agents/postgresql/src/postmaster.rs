@@ -2,13 +2,17 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use ocf::Run;
+use ocf::{Deadline, Run};
 
+/// A process with much memory takes seconds to give it back.
+const DETACHES: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// The file that a running server keeps in its data directory.
 const PID_FILE: &str = "postmaster.pid";
 
@@ -126,10 +130,18 @@ pub(crate) fn signal(pid: i32, signal: Signal) -> Result<bool> {
     Ok(sent)
 }
 
-/// How many processes are attached to the shared memory segment, by proc_sysvipc_shm(5); 0 when there is none.
-pub(crate) fn attached(segment: u64) -> Result<u32> {
-    let table = fs::read_to_string("/proc/sysvipc/shm").context("cannot read /proc/sysvipc/shm")?;
-    Ok(attached_in(&table, segment))
+/// How many processes stay attached to the shared memory segment, by proc_sysvipc_shm(5); 0 when there is none. One that is
+/// killed shows neither program nor directory any more while it still gives its memory back (exit_mm, exit.c): it is waited
+/// for.
+pub(crate) fn still_attached(segment: u64, deadline: Deadline) -> Result<u32> {
+    let deadline = deadline.at_most(DETACHES);
+    loop {
+        let table = fs::read_to_string("/proc/sysvipc/shm").context("cannot read /proc/sysvipc/shm")?;
+        let count = attached_in(&table, segment);
+        if count == 0 || !deadline.sleep(LOOK_AGAIN) {
+            return Ok(count);
+        }
+    }
 }
 
 /// `key shmid perms size cpid lpid nattch …`

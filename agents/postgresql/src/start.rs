@@ -33,7 +33,7 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
                 "the server runs as a primary, which a start must leave as a standby; demote it",
             ));
         }
-        _ => launch::check_none_runs(&installed)?,
+        _ => launch::check_none_runs(run, &installed)?,
     }
     if run.environment.by_pacemaker() && !run.environment.notified() {
         run.log.warning("the clone has not notify=true: three nodes could not compare what they have, and commits would wait for nodes that are gone");

@@ -54,7 +54,7 @@ pub(crate) fn shut_down(run: &Run, settings: &Settings, data: &Path) -> Done {
         run.log.warning(&format!("{word} shutdown did not end the server within {:.0} s", time.as_secs_f32()));
     }
     end_by_force(run, data)?;
-    prove(data, segment)?;
+    prove(run, data, segment)?;
     settings.service.as_ref().map_or(Ok(()), |service| supervise::await_end(service, run.deadline))?;
     forget_server(run)?;
     // Nothing is left of it but files, and those hinder nobody.
@@ -104,7 +104,7 @@ fn end_by_force(run: &Run, data: &Path) -> Result<()> {
     }
 }
 
-fn prove(data: &Path, segment: Option<u64>) -> Done {
+fn prove(run: &Run, data: &Path, segment: Option<u64>) -> Done {
     let left = postmaster::all_in(data)?;
     if !left.is_empty() {
         let each = left.iter().map(|pid| match postmaster::state_of(*pid) {
@@ -116,7 +116,7 @@ fn prove(data: &Path, segment: Option<u64>) -> Done {
             "the server is not gone: even SIGKILL did not end {each}; the node has to be fenced"
         )));
     }
-    match segment.map_or(Ok(0), postmaster::attached)? {
+    match segment.map_or(Ok(0), |segment| postmaster::still_attached(segment, run.deadline))? {
         0 => Ok(()),
         count => Err(Failure::generic(format!(
             "{count} processes are still attached to the server's shared memory, and none of them stands in {}; find them with \

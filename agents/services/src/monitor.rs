@@ -94,12 +94,13 @@ fn guard(run: &Run, settings: &Settings) -> Result<String> {
 /// Ends what a dead supervise has left, and brings its services up under the new one.
 fn revive(run: &Run, facts: &Facts, survey: &mut Survey) -> Result<String> {
     let Some(record) = survey.record.as_mut() else { return Ok("nothing was to be done".to_owned()) };
+    // What the record said before this monitor: the survey's knows the present processes.
+    let before = Record::read(&run.store)?;
     let mut done = Vec::new();
     for unit in &facts.units {
         let wanted = matches!(unit.condition, Condition::SuperviseRestarted | Condition::Doubled(_));
         let look = survey.scan.looks.iter().find(|look| look.unit.name == unit.name);
         let (true, false, Some(look)) = (wanted, unit.normally_down, look) else { continue };
-        let before = Record::read(&run.store)?;
         let mut target = Target::new(look, before.as_ref().and_then(|before| before.units.get(&unit.name)));
         let ended = end_orphans_of(run, &mut target)?;
         up(run, std::slice::from_ref(&look.unit))?;

@@ -10,13 +10,14 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// A service that supervise has just restarted listens again after so long.
 const SECOND_CHANCE: Duration = Duration::from_secs(1);
 
-/// Those of `ports` that accept no connection, twice, with what the kernel said.
+/// Those of `ports` that accept no connection, twice if there is time for it, with what the kernel said.
 pub(crate) fn closed(ports: &[SocketAddr], deadline: Deadline) -> Vec<(SocketAddr, String)> {
-    let closed: Vec<SocketAddr> = ports.iter().copied().filter(|port| accepts(*port, deadline).is_err()).collect();
+    let refused = |port: SocketAddr| Some((port, accepts(port, deadline).err()?));
+    let closed: Vec<_> = ports.iter().copied().filter_map(refused).collect();
     if closed.is_empty() || !deadline.sleep(SECOND_CHANCE) {
-        return Vec::new();
+        return closed;
     }
-    closed.into_iter().filter_map(|port| Some((port, accepts(port, deadline).err()?))).collect()
+    closed.into_iter().filter_map(|(port, _)| refused(port)).collect()
 }
 
 fn accepts(port: SocketAddr, deadline: Deadline) -> Result<(), String> {
@@ -38,5 +39,11 @@ mod tests {
         assert_eq!(closed.len(), 1);
         assert_eq!(closed[0].0, gone);
         assert!(closed[0].1.contains("refused"), "{closed:?}");
+    }
+
+    #[test]
+    fn without_time_for_a_second_try_the_first_counts() {
+        let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        assert_eq!(closed(&[gone], Deadline::after(Duration::from_millis(100))).len(), 1);
     }
 }

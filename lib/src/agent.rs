@@ -36,9 +36,9 @@ pub trait Agent: Sized {
     fn stop(&self, run: &Run) -> Done;
     /// Says what it is.
     fn monitor(&self, run: &Run) -> Found;
-    /// From unpromoted to promoted.
+    /// From unpromoted to promoted; not called for a plain resource, which has no roles.
     fn promote(&self, run: &Run) -> Done;
-    /// From promoted to unpromoted.
+    /// From promoted to unpromoted; not called for a plain resource either.
     fn demote(&self, run: &Run) -> Done;
     /// Hears what happens to the other instances; Pacemaker ignores what comes of it.
     fn notify(&self, run: &Run, notification: &Notification) {
@@ -176,6 +176,10 @@ impl Run {
             Action::Monitor => return agent.monitor(self),
             Action::Start => agent.start(self),
             Action::Stop => agent.stop(self),
+            Action::Promote | Action::Demote if !self.environment.promotable() => {
+                self.log.debug("a plain resource has no roles: start makes it active, and stop inactive");
+                Ok(())
+            }
             Action::Promote => agent.promote(self),
             Action::Demote => agent.demote(self),
             Action::Reload | Action::ReloadAgent => agent.reload(self),

@@ -10,10 +10,6 @@ use crate::record::Record;
 use crate::stop::all_that_may_be_ours;
 
 pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
-    if !run.environment.promotable() {
-        run.log.debug("a plain resource has no roles; it stays active until stop");
-        return Ok(());
-    }
     announcer::end(run);
     let count = lower(run, settings, &all_that_may_be_ours(run, settings))?;
     // An instance that was never started is not unpromoted by this, but stopped still.

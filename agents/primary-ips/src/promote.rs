@@ -10,10 +10,6 @@ use crate::settle::settle;
 use crate::validate::wanted;
 
 pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
-    if !run.environment.promotable() {
-        run.log.debug("a plain resource has no roles; start has made it active");
-        return Ok(());
-    }
     let done = activate(run, settings);
     if done.is_err() {
         Lapse::Promotion.note(run);

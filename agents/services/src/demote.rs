@@ -10,10 +10,6 @@ use crate::scan::services;
 use crate::stop::readable_record;
 
 pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
-    if !run.environment.promotable() {
-        run.log.debug("a plain resource has no roles; it stays active until stop");
-        return Ok(());
-    }
     if let Err(error) = guard::settle(run, settings) {
         run.log.warning(&format!("{error:#}"));
     }

@@ -8,10 +8,6 @@ use crate::record::Record;
 use crate::scan::services;
 
 pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
-    if !run.environment.promotable() {
-        run.log.debug("a plain resource has no roles; start has made it active");
-        return Ok(());
-    }
     let done = activate(run, settings);
     if done.is_err() {
         Lapse::Promotion.note(run);

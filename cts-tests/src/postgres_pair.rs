@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use crate::cib::{Cib, Primitive, Resource, Role};
-use crate::cluster::{Cluster, SETTLE};
+use crate::cluster::{Builder, Cluster, SETTLE};
 use crate::crm_mon::Failure;
 use crate::isolation::{Isolation, enter};
 use crate::postgres::{self, Place, Server, USER};
 use crate::sql_writer::Writer;
+use crate::xml::Element;
 use crate::{network, packages, wait};
 
 /// The resource's id.
@@ -45,7 +46,12 @@ impl Pair {
     /// Starts `nodes` nodes whose servers are copies of one, with these parameters of the agent, and waits until one is
     /// promoted and the others stream.
     pub fn start(version: u32, nodes: u8, parameters: &[(&str, &str)]) -> Result<Self> {
-        let cluster = Cluster::builder(nodes).agent("postgresql")?.start()?;
+        Self::on(Cluster::builder(nodes), version, parameters)
+    }
+
+    /// The same on a cluster that was prepared otherwise.
+    pub fn on(builder: Builder, version: u32, parameters: &[(&str, &str)]) -> Result<Self> {
+        let cluster = builder.agent("postgresql")?.start()?;
         let mut servers = Vec::new();
         for node in &cluster.nodes {
             postgres::install(version, node)?;
@@ -55,7 +61,7 @@ impl Pair {
         for server in &servers[1..] {
             server.copy(&servers[0])?;
         }
-        cluster.wait_quorum(nodes.into())?;
+        cluster.wait_quorum(cluster.nodes.len())?;
         cluster.load(&configuration(&servers, parameters))?;
         let writer = Writer::start(address())?;
         let pair = Self { cluster, servers, writer };
@@ -80,8 +86,8 @@ impl Pair {
         Ok((primaries[0], others))
     }
 
-    /// Waits until there is one primary, promoted by Pacemaker, the others stream from it on its timeline, the client
-    /// writes, and the cluster has nothing to do.
+    /// Waits until there is one primary, promoted by Pacemaker, the others stream from it on its timeline and lack nothing,
+    /// the client writes, and the cluster has nothing to do.
     pub fn healthy(&self) -> Result<()> {
         wait::until("a healthy cluster", SETTLE, wait::TOOL, || Ok(self.is_healthy().unwrap_or(false)))?;
         self.cluster.wait_idle()
@@ -95,7 +101,16 @@ impl Pair {
         let streaming = primary.sql(sql)? == standbys.len().to_string();
         let unpromoted = status.in_role(RESOURCE, Role::Unpromoted).len() == standbys.len();
         let promoted = status.in_role(RESOURCE, Role::Promoted) == [primary.name.as_str()];
-        Ok(streaming && unpromoted && promoted && self.writer.wrote(asked))
+        Ok(streaming && unpromoted && promoted && self.writer.wrote(asked) && self.lacking()?.is_empty())
+    }
+
+    /// The nodes that the CIB says lack something.
+    pub fn lacking(&self) -> Result<Vec<String>> {
+        let cib = self.cluster.tool(&["cibadmin", "--query", "--scope", "nodes"])?;
+        let nodes = Element::parse(&cib)?;
+        let name = format!("{RESOURCE}-lacks");
+        let marked = |node: &&&Element| node.all("nvpair").iter().any(|pair| pair.get("name") == name);
+        Ok(nodes.all("node").iter().filter(marked).map(|node| node.get("uname").to_owned()).collect())
     }
 
     /// Every row that was acknowledged before the call has to be there; how many are not.

@@ -26,6 +26,8 @@ const KEEPER: &str = "pacemaker-attrd";
 const SENT: &str = "sent";
 /// What the other nodes said last, below the time it was asked and the attribute's name.
 const HEARD: &str = "heard";
+/// CRM_EX_NOSUCH, include/crm/common/results.h.
+const NO_SUCH: i32 = 105;
 /// The name that stands for the promotion score among what was sent.
 const SCORE: &str = "promotion score";
 
@@ -105,9 +107,10 @@ impl Cluster<'_> {
             return values.lines().filter_map(|line| line.split_once('=')).map(owned).collect();
         }
         let program = Program::new("attrd_updater").args(["--output-as=xml", "--name", name, "--query", "--all"]);
-        // Exit 105 (CRM_EX_NOSUCH): nobody has set it yet, which is an answer too.
-        let answer = self.run(program).and_then(|output| values_in(&output.stdout));
-        let values = answer.unwrap_or_else(|error| {
+        // Exit NO_SUCH: nobody has set it yet, which is an answer too.
+        let answer = self.run(program).and_then(|output| attributes_in(&output.stdout));
+        let of_nodes = answer.map(|found| found.into_iter().filter_map(|(node, value)| Some((node?, value))).collect());
+        let values = of_nodes.unwrap_or_else(|error| {
             self.log.debug(&format!("{name} of the other nodes is not known: {error:#}"));
             Vec::new()
         });
@@ -119,6 +122,35 @@ impl Cluster<'_> {
             self.log.warning(&format!("{error:#}"));
         }
         values
+    }
+
+    /// Writes an attribute of `node` into the CIB, where it outlives every reboot, or takes it away. For facts that must
+    /// not be lost with the node that found them; a change of it starts a transition.
+    pub fn lasting_attribute(&self, node: &str, name: &str, value: Option<&str>) -> Result<()> {
+        if !self.environment.by_pacemaker() {
+            return Ok(());
+        }
+        let deed = value.map_or_else(|| "--delete".to_owned(), |value| format!("--update={value}"));
+        let program =
+            Program::new("crm_attribute").args(["--lifetime", "forever", "--node", node, "--name", name, &deed]);
+        self.run(program).and_then(|output| output.success("crm_attribute")).map(drop).with_context(|| {
+            format!("{name} of node {node} could not be {}", value.map_or("taken away", |_| "written"))
+        })
+    }
+
+    /// What the CIB says of such an attribute; None: nothing.
+    pub fn lasting_attribute_of(&self, node: &str, name: &str) -> Result<Option<String>> {
+        if !self.environment.by_pacemaker() {
+            return Ok(None);
+        }
+        let words = ["--output-as=xml", "--lifetime", "forever", "--node", node, "--name", name, "--query"];
+        let output = self.run(Program::new("crm_attribute").args(words))?;
+        if output.status.code() == Some(NO_SUCH) {
+            return Ok(None);
+        }
+        let answer = output.success("crm_attribute").and_then(|output| attributes_in(&output.stdout));
+        let values = answer.with_context(|| format!("{name} of node {node} is not known"))?;
+        Ok(values.into_iter().next().map(|(_, value)| value))
     }
 
     /// Forgets what was sent and heard: a stopped instance has said nothing.
@@ -147,8 +179,8 @@ fn owned((node, value): (&str, &str)) -> (String, String) {
     (node.to_owned(), value.to_owned())
 }
 
-/// The `host` and `value` of each `<attribute>` in Pacemaker's XML (`attrd_updater --output-as=xml`).
-fn values_in(xml: &str) -> Result<Vec<(String, String)>> {
+/// The `host`, which crm_attribute leaves out, and the `value` of each `<attribute>` in the XML of Pacemaker's tools.
+fn attributes_in(xml: &str) -> Result<Vec<(Option<String>, String)>> {
     let mut reader = quick_xml::Reader::from_str(xml);
     let mut values = Vec::new();
     loop {
@@ -164,8 +196,8 @@ fn values_in(xml: &str) -> Result<Vec<(String, String)>> {
             let Some(attribute) = element.try_get_attribute(name)? else { return Ok(None) };
             Ok(Some(attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0)?.into_owned()))
         };
-        if let (Some(node), Some(value)) = (text("host")?, text("value")?) {
-            values.push((node, value));
+        if let Some(value) = text("value")? {
+            values.push((text("host")?, value));
         }
     }
 }
@@ -241,10 +273,17 @@ mod tests {
                    <attribute name=\"ips-list\" value=\"5:a&lt;b\" host=\"n1\"/>\
                    <attribute name=\"ips-list\" value=\"\" host=\"n2\"></attribute><attribute name=\"x\"/>\n\
                    <status code=\"0\" message=\"OK\"/></pacemaker-result>";
-        let expected = [("n1".to_owned(), "5:a<b".to_owned()), ("n2".to_owned(), String::new())];
-        assert_eq!(values_in(xml).unwrap(), expected);
-        assert!(values_in("<a b='").is_err());
-        assert_eq!(values_in("Could not query value").unwrap(), []);
+        let expected = [(Some("n1".to_owned()), "5:a<b".to_owned()), (Some("n2".to_owned()), String::new())];
+        assert_eq!(attributes_in(xml).unwrap(), expected);
+        assert!(attributes_in("<a b='").is_err());
+        assert_eq!(attributes_in("Could not query value").unwrap(), []);
+    }
+
+    #[test]
+    fn answers_of_crm_attribute_are_read() {
+        let xml = "<pacemaker-result api-version=\"2.25\" request=\"crm_attribute\">\n\
+                   <attribute name=\"pg-lacks\" value=\"n1\" scope=\"nodes\"/><status code=\"0\" message=\"OK\"/></pacemaker-result>";
+        assert_eq!(attributes_in(xml).unwrap(), [(None, "n1".to_owned())]);
     }
 
     #[test]

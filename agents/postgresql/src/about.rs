@@ -98,6 +98,16 @@ streamed and does not see its primary; 5 one that has not streamed since its sta
 disk is nearly full; -1000000, which no constraint overrides, \
 where the history of the primary has left it, and for 15 seconds after a promotion was refused.
 
+A standby that is away while the primary acknowledges commits lacks them. Before the first such commit the primary's agent \
+writes the attribute NAME-lacks of the standby's node into the CIB, with its own node as value, and takes it away when the \
+standby has caught up and, with sync, commits wait for it. A node with that attribute is promoted only where the node it \
+names takes part and has no more; otherwise it waits for that node. If that node is gone for ever, what it acknowledged alone \
+is given up by this command, which the log has too:
+
+    crm_attribute --lifetime forever --node NODE --name NAME-lacks --delete; crm_resource --cleanup --resource NAME
+
+That needs primary_hosts with the nodes' names.
+
 A primary that fails is started again where it was, because what it acknowledged is on its own disk for certain and \
 elsewhere perhaps. If it fails again within ten minutes, its score falls to 5 for a minute, and another node's is promoted, \
 if that has as much of the log.";

@@ -2,7 +2,9 @@
 
 use ocf::{Notification, Run};
 
+use crate::lacking;
 use crate::monitor;
+use crate::parameters::Settings;
 use crate::peers::{own_name, positions};
 use crate::position::{Position, Standing};
 use crate::survey::Survey;
@@ -17,7 +19,7 @@ pub(crate) enum Outcome {
 }
 
 /// Compares this instance with the other candidates of the transition.
-pub(crate) fn hold(run: &Run, survey: &Survey) -> Outcome {
+pub(crate) fn hold(run: &Run, settings: &Settings, survey: &Survey) -> Outcome {
     let own_name = own_name(run);
     let Some(own) = monitor::position(survey) else {
         return Outcome::Refused(
@@ -26,12 +28,15 @@ pub(crate) fn hold(run: &Run, survey: &Survey) -> Outcome {
     };
     let others: Vec<String> =
         Notification::nodes_after(&run.environment).into_iter().filter(|node| *node != own_name).collect();
-    if others.is_empty() {
-        return Outcome::Best(format!("{own_name} at {own} is the only candidate"));
-    }
-    let told = positions(run, &others, run.deadline);
+    let told = if others.is_empty() { Vec::new() } else { positions(run, &others, run.deadline) };
     let unheard = others.iter().filter(|node| !told.iter().any(|(name, _)| name == *node)).cloned().collect::<Vec<_>>();
-    decide(&own_name, &own, &told, &unheard)
+    match decide(&own_name, &own, &told, &unheard) {
+        Outcome::Best(why) => match lacking::hindrance(run, settings, &told) {
+            Some(hindrance) => Outcome::Refused(hindrance),
+            None => Outcome::Best(why),
+        },
+        refused @ Outcome::Refused(_) => refused,
+    }
 }
 
 fn decide(own_name: &str, own: &Position, told: &[(String, Position)], unheard: &[String]) -> Outcome {
@@ -48,6 +53,9 @@ fn decide(own_name: &str, own: &Position, told: &[(String, Position)], unheard: 
             ),
         };
         return Outcome::Refused(format!("not promoted: {why}. For some seconds this node gives way to the other"));
+    }
+    if told.is_empty() && unheard.is_empty() {
+        return Outcome::Best(format!("{own_name} at {own} is the only candidate"));
     }
     let silent = if unheard.is_empty() { String::new() } else { format!("; not heard of: {}", unheard.join(", ")) };
     Outcome::Best(format!("{own_name} at {own} has as much of the log as any other candidate{silent}"))

@@ -56,6 +56,8 @@ pub(crate) struct Facts {
     pub(crate) against_primary: Option<Standing>,
     /// A standby that has streamed since it was started.
     pub(crate) has_streamed: bool,
+    /// The primary that acknowledged what this standby has not been seen to have, and for how long that is known.
+    pub(crate) lacks: Option<(String, Duration)>,
     /// A file system that is nearly full.
     pub(crate) disk: Option<String>,
     /// What a round trip to the disk found wrong, at check level 10.
@@ -195,17 +197,19 @@ fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
         (Some(most), Some(lag)) if lag > most => Some(format!("the standby is {lag} bytes behind; maxlag is {most}")),
         _ => None,
     };
+    let lacks = facts.lacks.as_ref().filter(|(_, known)| *known >= SETTLES);
+    let lacks = lacks.map(|(author, _)| format!("{author} wrote what this node lacks, so it is not promoted"));
     let paused = standby.paused.then(|| "replay is paused: SELECT pg_wal_replay_resume()".to_owned());
     let limited = behind.is_some() || facts.disk.is_some();
     let fitness = match facts {
-        _ if diverged.is_some() => Fitness::Unfit,
+        _ if diverged.is_some() || facts.lacks.is_some() => Fitness::Unfit,
         _ if limited => Fitness::Score(LAST_RESORT),
         _ if standby.streaming => Fitness::Score(STREAMING),
         Facts { has_streamed: true, .. } => Fitness::Score(STREAMED),
         // What start said of it: it knows whether the server was a primary before.
         _ => Fitness::Unchanged,
     };
-    let wrong = [facts.wrong.clone(), diverged, deaf, behind, paused, facts.disk.clone()];
+    let wrong = [facts.wrong.clone(), diverged, lacks, deaf, behind, paused, facts.disk.clone()];
     Judgement { verdict: sound_or(&wrong, State::Running, State::Degraded), fitness }
 }
 

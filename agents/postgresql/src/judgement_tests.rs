@@ -18,6 +18,7 @@ fn facts(seen: Seen, role: Option<Role>) -> Facts {
         silence: Duration::from_secs(3600),
         against_primary: None,
         has_streamed: false,
+        lacks: None,
         disk: None,
         write: None,
         wrong: None,
@@ -147,4 +148,12 @@ fn a_slot_that_keeps_too_much_and_a_slip_in_a_parameter_degrade() {
     is(&Facts { max_slot_wal: Some(2000), ..keeping }, State::RunningPromoted, "", Fitness::Serving);
     let slip = Facts { wrong: Some("maxlag=x is wrong".into()), ..serving() };
     is(&slip, State::DegradedPromoted, "maxlag=x", Fitness::Serving);
+}
+
+#[test]
+fn a_standby_that_lacks_what_a_primary_wrote_alone_is_not_promoted() {
+    let lacks = |seconds| Some(("n1".to_owned(), Duration::from_secs(seconds)));
+    let catching_up = Facts { lacks: lacks(29), ..following(standby()) };
+    is(&catching_up, State::Running, "", Fitness::Unfit);
+    is(&Facts { lacks: lacks(30), ..catching_up }, State::Degraded, "n1 wrote what this node lacks", Fitness::Unfit);
 }

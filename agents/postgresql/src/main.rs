@@ -18,6 +18,7 @@ mod election;
 mod hosts;
 mod installation;
 mod judgement;
+mod lacking;
 mod launch;
 mod monitor;
 mod notify;
@@ -99,7 +100,7 @@ impl Agent for Postgresql {
     }
 
     fn background(&self, run: &Run) -> Done {
-        promote::checkpoint(run, &self.settings)
+        promote::settle(run, &self.settings)
     }
 }
 

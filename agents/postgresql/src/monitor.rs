@@ -6,6 +6,7 @@ use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, Run, State};
 
 use crate::control::ClusterState;
 use crate::judgement::{Facts, Fitness, Judgement, NEVER, SERVING, Seen, Verdict, judge};
+use crate::lacking;
 use crate::parameters::Settings;
 use crate::peers;
 use crate::position::Position;
@@ -48,6 +49,7 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         silence: silence(run, answering.as_ref()),
         against_primary: own.filter(|_| standby).and_then(|own| peers::against_primary(run, &own)),
         has_streamed: record::has_streamed(&run.store),
+        lacks: if standby { lacks(run) } else { None },
         disk: settings.disk_min_free.filter(|_| running).and_then(|least| nearly_full(&survey.data, least)),
         write: write.map(|error| format!("a transaction could not be written to the disk: {error:#}")),
         wrong: settings.wrong.clone(),
@@ -58,6 +60,19 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         max_slot_wal: settings.max_slot_wal.filter(|_| settings.use_slots),
         seen: survey.seen.clone(),
     }
+}
+
+/// The primary that wrote without this node, if a start or a promotion found one. Asked again until it is no longer so.
+fn lacks(run: &Run) -> Option<(String, Duration)> {
+    let known = record::lacking(&run.store)?;
+    if run.environment.probe() {
+        return Some(known);
+    }
+    match lacking::of_this_node(run) {
+        Ok(author) => record::note_lacking(run, author.as_deref()),
+        Err(error) => run.log.debug(&format!("{error:#}")),
+    }
+    record::lacking(&run.store)
 }
 
 /// For how long nothing has streamed from a primary, or to a standby. A probe remembers nothing.

@@ -10,6 +10,7 @@ use crate::configuration::{self, Own};
 use crate::election::{self, Outcome};
 use crate::installation::Installation;
 use crate::judgement::{NEVER, SERVING, Seen};
+use crate::lacking;
 use crate::monitor;
 use crate::parameters::Settings;
 use crate::peers;
@@ -42,7 +43,7 @@ fn carry_out(run: &Run, settings: &Settings) -> Done {
         Seen::Answering(Said::Standby(_)) => {}
         other => return Err(Failure::generic(not_promotable(other))),
     }
-    match election::hold(run, &survey) {
+    match election::hold(run, settings, &survey) {
         Outcome::Best(why) => run.log.info(&why),
         Outcome::Refused(why) => return Err(Failure::generic(why)),
     }
@@ -67,9 +68,10 @@ fn follow_up(run: &Run, settings: &Settings) {
     {
         peers::publish_history(run, &position);
     }
-    // The checkpoint that pg_rewind on another node waits for takes minutes where nobody hurries it.
+    // The checkpoint that pg_rewind on another node waits for takes minutes where nobody hurries it. The old primary's
+    // node must not be promoted before it has what is written now, and takes longer than this to come back.
     if let Err(failure) = run.continue_in_background() {
-        run.log.warning(&format!("no checkpoint is made: {failure}"));
+        run.log.warning(&format!("no checkpoint is made, and nobody told of the other nodes: {failure}"));
     }
 }
 
@@ -120,12 +122,16 @@ fn leave_recovery(run: &Run, installed: &Installation, wire: &mut Wire) -> Resul
     }
 }
 
-/// What goes on after the promotion: a checkpoint, so that the control file names the new timeline.
-pub(crate) fn checkpoint(run: &Run, settings: &Settings) -> Done {
+/// What goes on after the promotion: the other nodes are told of, and a checkpoint, so that the control file names the new
+/// timeline.
+pub(crate) fn settle(run: &Run, settings: &Settings) -> Done {
     let survey = Survey::take(run, settings)?;
-    let Some(mut wire) = survey.wire.filter(|_| matches!(survey.seen, Seen::Answering(Said::Primary(_)))) else {
+    let (Seen::Answering(Said::Primary(primary)), Some(mut wire)) = (&survey.seen, survey.wire) else {
         return Ok(());
     };
+    if let Err(error) = lacking::mark(run, settings, &primary.streaming()) {
+        run.log.warning(&format!("{error:#}"));
+    }
     wire.set_deadline(run.deadline);
     Ok(ask(&mut wire, "CHECKPOINT").map(drop)?)
 }

@@ -1,13 +1,18 @@
 //! What this instance was made to be, and what it remembers between two monitors; gone after a reboot.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use ocf::{Store, uptime};
+use ocf::{Run, Store, uptime};
 
 const ROLE: &str = "role";
 /// A standby streamed since it was started.
 const STREAMED: &str = "streamed";
+/// Which other nodes have everything, as the cluster was told: lines `NODE=true|false`.
+const TOLD: &str = "told";
+/// Since when, and the primary that wrote without this node: `SECONDS NODE`.
+const LACKS: &str = "lacks";
 /// Since when nothing streams.
 const SILENT: &str = "silent";
 /// When the promoted instance failed.
@@ -38,13 +43,13 @@ pub(crate) fn set_role(store: &Store, role: Role) -> Result<()> {
         Role::Unpromoted => "unpromoted",
         Role::Promoted => "promoted",
     };
-    [STREAMED, SILENT].iter().try_for_each(|kind| store.remove(kind))?;
+    [STREAMED, SILENT, TOLD, LACKS].iter().try_for_each(|kind| store.remove(kind))?;
     store.write(ROLE, word)
 }
 
 /// The instance is stopped.
 pub(crate) fn forget(store: &Store) -> Result<()> {
-    [ROLE, STREAMED, SILENT].iter().try_for_each(|kind| store.remove(kind))
+    [ROLE, STREAMED, SILENT, TOLD, LACKS].iter().try_for_each(|kind| store.remove(kind))
 }
 
 /// Whether this standby has streamed since it was started.
@@ -54,6 +59,39 @@ pub(crate) fn has_streamed(store: &Store) -> bool {
 
 pub(crate) fn note_streaming(store: &Store) -> Result<()> {
     if has_streamed(store) { Ok(()) } else { store.write(STREAMED, "") }
+}
+
+/// What was told of the other nodes since this one was promoted.
+pub(crate) fn told(store: &Store) -> BTreeMap<String, bool> {
+    let text = store.read(TOLD).ok().flatten().unwrap_or_default();
+    let pairs = text.lines().filter_map(|line| line.rsplit_once('='));
+    pairs.filter_map(|(node, complete)| Some((node.to_owned(), complete.parse().ok()?))).collect()
+}
+
+pub(crate) fn tell(store: &Store, told: &BTreeMap<String, bool>) -> Result<()> {
+    let lines = told.iter().map(|(node, complete)| format!("{node}={complete}\n"));
+    store.write(TOLD, &lines.collect::<String>())
+}
+
+/// The primary that wrote without this node, as this node last heard, and for how long that has been known.
+pub(crate) fn lacking(store: &Store) -> Option<(String, Duration)> {
+    let text = store.read(LACKS).ok().flatten()?;
+    let (since, author) = text.split_once(' ')?;
+    let since = Duration::from_secs(since.parse().ok()?);
+    Some((author.to_owned(), uptime().saturating_sub(since)))
+}
+
+/// Writes it down, or forgets it. If that fails, the promotion finds out.
+pub(crate) fn note_lacking(run: &Run, author: Option<&str>) {
+    let done = match (author, lacking(&run.store)) {
+        (Some(author), Some((known, _))) if author == known => Ok(()),
+        (Some(author), _) => run.store.write(LACKS, &format!("{} {author}", uptime().as_secs())),
+        (None, Some(_)) => run.store.remove(LACKS),
+        (None, None) => Ok(()),
+    };
+    if let Err(error) = done {
+        run.log.warning(&format!("{error:#}"));
+    }
 }
 
 /// For how long nothing has streamed, as far as the monitors saw.

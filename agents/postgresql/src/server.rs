@@ -202,6 +202,17 @@ fn in_words_of(version: Version, sql: &str) -> String {
     pairs.iter().fold(sql.to_owned(), |sql, (new, old)| sql.replace(new, old))
 }
 
+/// The standbys that have written everything up to `lsn` to their disks.
+pub(crate) fn have_flushed(wire: &mut Wire, lsn: Lsn) -> Result<Vec<String>> {
+    // Before version 10 the column was flush_location; the view has no other that could be meant.
+    let sql = format!(
+        "SELECT name FROM (SELECT application_name AS name, \
+         coalesce(to_json(r)->>'flush_lsn', to_json(r)->>'flush_location')::pg_lsn AS flushed \
+         FROM pg_stat_replication r WHERE state = 'streaming') s WHERE flushed >= '{lsn}'"
+    );
+    Ok(ask(wire, &sql)?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+}
+
 /// Asks, and turns trouble into a sentence.
 pub(crate) fn ask(wire: &mut Wire, sql: &str) -> Result<Rows> {
     wire.ask(sql).map_err(|trouble| match trouble {

@@ -5,7 +5,8 @@ use ocf::{Done, Failure, LAST_RESORT, Run};
 
 use crate::control::ClusterState;
 use crate::installation::Installation;
-use crate::judgement::{self, Seen, WAS_PRIMARY};
+use crate::judgement::{self, NEVER, Seen, WAS_PRIMARY};
+use crate::lacking;
 use crate::launch;
 use crate::monitor;
 use crate::parameters::Settings;
@@ -46,7 +47,20 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     }
     record::set_role(&run.store, Role::Unpromoted)?;
     // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
-    run.cluster().promotion_score(monitor::reduced(run, if was_primary { WAS_PRIMARY } else { LAST_RESORT }));
+    let score = match lacking::of_this_node(run) {
+        Ok(None) if was_primary => WAS_PRIMARY,
+        Ok(None) => LAST_RESORT,
+        Ok(Some(author)) => {
+            run.log.info(&format!("{author} wrote what this node lacks; it is not promoted before it has that"));
+            record::note_lacking(run, Some(&author));
+            NEVER
+        }
+        Err(error) => {
+            run.log.warning(&format!("{error:#}"));
+            LAST_RESORT
+        }
+    };
+    run.cluster().promotion_score(monitor::reduced(run, score));
     Ok(())
 }
 

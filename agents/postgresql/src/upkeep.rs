@@ -8,6 +8,7 @@ use ocf::{Action, Run};
 
 use crate::configuration::{self, Own, slot_name};
 use crate::installation::Installation;
+use crate::lacking;
 use crate::parameters::{Settings, Sync};
 use crate::peers;
 use crate::postmaster::{self, Processes};
@@ -25,7 +26,11 @@ pub(crate) fn of_primary(
     wire: &mut Wire,
     gone: &[String],
 ) -> Result<()> {
-    set_synchronous(run, settings, data, primary, gone)?;
+    let streaming: Vec<&str> =
+        primary.streaming().into_iter().filter(|name| !gone.iter().any(|one| one == name)).collect();
+    lacking::mark(run, settings, &streaming)?;
+    set_synchronous(run, settings, data, primary, &streaming)?;
+    lacking::unmark(run, settings, primary, &streaming, wire)?;
     if settings.use_slots {
         keep_slots(run, settings, primary, wire)?;
     }
@@ -51,14 +56,12 @@ pub(crate) fn wanted_names(settings: &Settings, own: &str, streaming: &[&str]) -
     }
 }
 
-fn set_synchronous(run: &Run, settings: &Settings, data: &Path, primary: &Primary, gone: &[String]) -> Result<()> {
+fn set_synchronous(run: &Run, settings: &Settings, data: &Path, primary: &Primary, streaming: &[&str]) -> Result<()> {
     if settings.sync == Sync::Off {
         return Ok(());
     }
-    let streaming: Vec<&str> =
-        primary.streaming().into_iter().filter(|name| !gone.iter().any(|one| one == name)).collect();
     let own = peers::own_name(run);
-    let names = wanted_names(settings, &own, &streaming);
+    let names = wanted_names(settings, &own, streaming);
     if names == primary.sync_names {
         return Ok(());
     }

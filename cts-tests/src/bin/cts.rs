@@ -141,6 +141,8 @@ const CHECKS: &[Check] = &[
             "--test",
             "postgresql_divergence",
             "--test",
+            "postgresql_lacking",
+            "--test",
             "postgresql_trouble",
         ]),
     },

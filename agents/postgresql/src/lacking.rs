@@ -1,0 +1,160 @@
+//! Who lacks what was acknowledged: `NAME-lacks`, an attribute of the node that does, with the name of the primary that
+//! wrote without it.
+//!
+//! It lies in the CIB, where it outlives the primary and every reboot. It is there before the first commit that does not
+//! wait for that node, and goes when the node is known to have everything again.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ocf::Run;
+
+use crate::parameters::{Settings, Sync};
+use crate::peers;
+use crate::position::Position;
+use crate::record;
+use crate::server::{Primary, have_flushed};
+use crate::upkeep::wanted_names;
+use crate::wire::Wire;
+
+/// A standby that keeps up has flushed what the primary wrote a moment ago.
+const CATCHES_UP: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+
+/// What a primary has told of the other nodes: whether each has everything that was acknowledged.
+type Told = BTreeMap<String, bool>;
+
+pub(crate) fn attribute(run: &Run) -> String {
+    format!("{}-lacks", run.environment.resource())
+}
+
+/// The primary that wrote without this node, if there is one.
+pub(crate) fn of_this_node(run: &Run) -> Result<Option<String>> {
+    let own = peers::own_name(run);
+    let author = run.cluster().lasting_attribute_of(&own, &attribute(run))?;
+    Ok(author.filter(|author| *author != own && !author.is_empty()))
+}
+
+/// Tells of the nodes that do not stream from this primary, and of those that it knows nothing of yet. Comes before commits
+/// cease to wait for them.
+pub(crate) fn mark(run: &Run, settings: &Settings, streaming: &[&str]) -> Result<()> {
+    let own = peers::own_name(run);
+    let mut told = record::told(&run.store);
+    if told.is_empty() {
+        // Of another time: whoever is promoted has, by definition, everything.
+        tell(run, &own, None)?;
+    }
+    for node in lacking(settings.sync, &settings.hosts.other_nodes(&own), streaming, &told) {
+        tell(run, &node, Some(&own)).with_context(|| format!("commits still wait for {node}"))?;
+        run.log.info(&format!("{node} is not promoted before it has what {own} writes from here on"));
+        told.insert(node, false);
+        record::tell(&run.store, &told)?;
+    }
+    Ok(())
+}
+
+/// The nodes that have to be told of. With `require` nothing is acknowledged while nobody streams.
+fn lacking(sync: Sync, known: &[&str], streaming: &[&str], told: &Told) -> Vec<String> {
+    if sync == Sync::Require && streaming.is_empty() {
+        return Vec::new();
+    }
+    let lacks = |node: &&&str| match told.get(**node) {
+        None => true,
+        Some(complete) => *complete && !streaming.contains(node),
+    };
+    known.iter().filter(lacks).map(|node| (*node).to_owned()).collect()
+}
+
+/// Takes the word back for those that stream and have flushed everything, once commits wait for them.
+pub(crate) fn unmark(
+    run: &Run,
+    settings: &Settings,
+    primary: &Primary,
+    streaming: &[&str],
+    wire: &mut Wire,
+) -> Result<()> {
+    let mut told = record::told(&run.store);
+    let own = peers::own_name(run);
+    let known = settings.hosts.other_nodes(&own);
+    let waiting: Vec<&str> =
+        known.into_iter().filter(|node| streaming.contains(node) && told.get(*node) != Some(&true)).collect();
+    // The names were in force when the survey was taken, so nothing was acknowledged since that they do not have.
+    let in_force = primary.sync_names == wanted_names(settings, &own, streaming)
+        && primary.standbys.iter().any(|standby| standby.synchronous);
+    if waiting.is_empty() || !(settings.sync == Sync::Off || in_force) {
+        return Ok(());
+    }
+    let patience = run.deadline.at_most(CATCHES_UP);
+    let mut complete = have_flushed(wire, primary.lsn)?;
+    while !waiting.iter().all(|node| complete.iter().any(|name| name == node)) && patience.sleep(LOOK_AGAIN) {
+        complete = have_flushed(wire, primary.lsn)?;
+    }
+    for node in waiting.into_iter().filter(|node| complete.iter().any(|name| name == node)) {
+        tell(run, node, None)?;
+        run.log.info(&format!("{node} has everything that was acknowledged"));
+        told.insert(node.to_owned(), true);
+        record::tell(&run.store, &told)?;
+    }
+    Ok(())
+}
+
+fn tell(run: &Run, node: &str, author: Option<&str>) -> Result<()> {
+    run.cluster().lasting_attribute(node, &attribute(run), author)
+}
+
+/// Why this node, which has as much as `told` say, must not be promoted: a primary that nobody hears of wrote without it.
+pub(crate) fn hindrance(run: &Run, settings: &Settings, told: &[(String, Position)]) -> Option<String> {
+    let own = peers::own_name(run);
+    let others = settings.hosts.other_nodes(&own);
+    let heard = |node: &str| told.iter().any(|(name, _)| name == node);
+    // Whoever has as much as every other node lacks nothing.
+    if others.iter().all(|node| heard(node)) {
+        return None;
+    }
+    match of_this_node(run) {
+        Ok(author) => author.filter(|author| !heard(author)).map(|author| {
+            let (attribute, resource) = (attribute(run), run.environment.resource());
+            record::note_lacking(run, Some(&author));
+            run.log.error(&format!(
+                "{author} acknowledged commits that {own} does not have, and {author} is not there. Bring {author} back: it is \
+                 promoted by itself. If it is gone for ever, and only then, give up what it wrote alone: crm_attribute \
+                 --lifetime forever --node {own} --name {attribute} --delete; crm_resource --cleanup --resource {resource}"
+            ));
+            format!("not promoted: {author} wrote what {own} lacks; bring {author} back, or see the log for how to give that up")
+        }),
+        Err(error) => Some(format!("not promoted: nobody can tell whether {own} has everything: {error:#}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lack(sync: Sync, streaming: &[&str], told: &[(&str, bool)]) -> Vec<String> {
+        let told = told.iter().map(|(node, complete)| ((*node).to_owned(), *complete)).collect();
+        lacking(sync, &["n2", "n3"], streaming, &told)
+    }
+
+    #[test]
+    fn who_lacks_something() {
+        let complete = [("n2", true), ("n3", true)];
+        for sync in [Sync::Off, Sync::Prefer] {
+            // Promoted a moment ago: nobody waits for anybody yet.
+            assert_eq!(lack(sync, &[], &[]), ["n2", "n3"]);
+            assert_eq!(lack(sync, &["n2"], &[]), ["n2", "n3"]);
+            assert_eq!(lack(sync, &["n2", "n3"], &complete), [""; 0]);
+            assert_eq!(lack(sync, &["n2"], &complete), ["n3"]);
+            assert_eq!(lack(sync, &[], &[("n2", true), ("n3", false)]), ["n2"]);
+            // Streaming again is not yet having everything, and was told before.
+            assert_eq!(lack(sync, &["n2", "n3"], &[("n2", true), ("n3", false)]), [""; 0]);
+        }
+    }
+
+    #[test]
+    fn with_require_nothing_is_acknowledged_alone() {
+        assert_eq!(lack(Sync::Require, &[], &[]), [""; 0]);
+        assert_eq!(lack(Sync::Require, &[], &[("n2", true), ("n3", true)]), [""; 0]);
+        assert_eq!(lack(Sync::Require, &["n2"], &[("n2", true), ("n3", true)]), ["n3"]);
+    }
+}

@@ -1,0 +1,78 @@
+//! A standby that was away while the primary wrote alone, when that primary dies: not promoted, but when it is told to.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cts_tests::cluster::{Cluster, SETTLE};
+use cts_tests::postgres::{Server, USUAL};
+use cts_tests::postgres_pair::{Pair, with_cluster};
+use cts_tests::wait;
+
+/// Longer than any repetition of a refused promotion, and than two monitors.
+const STAYS: Duration = Duration::from_secs(20);
+
+/// The primary writes without its standby, and loses its power. Returns both, when the promotion of the standby has been
+/// refused.
+fn dies_after_writing_alone(pair: &Pair) -> Result<(Server, Server)> {
+    let (old, standbys) = pair.primary()?;
+    let (old, standby) = (old.clone(), standbys[0].clone());
+    old.refuse_standbys(&[&standby.address], true)?;
+    wait::until("the standby's node to be marked", SETTLE, wait::TOOL, || {
+        Ok(pair.lacking()? == [standby.name.as_str()])
+    })?;
+    let alone = || Ok(pair.writer.silence() < Duration::from_millis(100));
+    wait::until("the client to write again", SETTLE, wait::TOOL, alone)?;
+    thread::sleep(Duration::from_secs(1));
+    old.refuse_standbys(&[&standby.address], false)?;
+    pair.cluster.node(&old.name)?.power_cut()?;
+    let refused = format!("not promoted: {} wrote what {} lacks", old.name, standby.name);
+    let refusal = || Ok(pair.log(&standby)?.contains(&refused));
+    wait::until("the promotion to be refused", SETTLE, wait::TOOL, refusal)?;
+    Ok((old, standby))
+}
+
+/// It waits, as long as it takes, and nobody has to do anything but to bring the primary back.
+fn waits_for_the_primary(pair: &Pair) -> Result<()> {
+    let (old, _) = dies_after_writing_alone(pair)?;
+    let until = Instant::now() + STAYS;
+    while Instant::now() < until {
+        ensure!(pair.primary().is_err(), "a node was promoted that lacks acknowledged rows");
+        thread::sleep(wait::TOOL);
+    }
+    let node = pair.cluster.node(&old.name)?;
+    node.power_on()?;
+    node.start_cluster()?;
+    pair.healthy()?;
+    ensure!(pair.primary()?.0.name == old.name, "the node that has everything was to be promoted");
+    ensure!(pair.lost()? == 0, "acknowledged rows are lost");
+    Ok(())
+}
+
+/// The command of the log, typed.
+fn is_given_up(pair: &Pair) -> Result<()> {
+    let (old, standby) = dies_after_writing_alone(pair)?;
+    let log = pair.log(&standby)?;
+    let command = log.lines().rev().find_map(|line| line.split_once("give up what it wrote alone: "));
+    let (_, command) = command.with_context(|| format!("the log has no command:\n{log}"))?;
+    for words in command.split(';') {
+        pair.cluster.tool(&words.split_whitespace().collect::<Vec<_>>())?;
+    }
+    let promoted = || Ok(pair.primary().is_ok_and(|(primary, _)| primary.name == standby.name));
+    wait::until("the standby to be promoted", SETTLE, wait::TOOL, promoted)?;
+    println!("  {} rows were given up", pair.lost()?);
+    let node = pair.cluster.node(&old.name)?;
+    node.power_on()?;
+    node.start_cluster()?;
+    pair.healthy()
+}
+
+#[test]
+fn a_standby_that_lacks_what_the_primary_wrote_alone_waits_for_it() -> Result<()> {
+    with_cluster(USUAL, || {
+        let stays_off = Cluster::builder(2).restart_after(None);
+        let pair = Pair::on(stays_off, USUAL, &[("sync", "prefer"), ("rejoin", "rewind")])?;
+        pair.play("a standby that lacks rows waits for the primary", waits_for_the_primary)?;
+        pair.play("what the primary wrote alone is given up", is_given_up)
+    })
+}

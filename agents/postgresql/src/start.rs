@@ -1,13 +1,12 @@
 //! From stopped to unpromoted: always as a standby, whatever the server was before.
 
 use anyhow::anyhow;
-use ocf::{Done, Failure, LAST_RESORT, Run};
+use ocf::{Done, Failure, LAST_RESORT, Lapse, Run};
 
 use crate::control::ClusterState;
 use crate::installation::Installation;
 use crate::judgement::{self, Seen, WAS_PRIMARY};
 use crate::launch;
-use crate::monitor;
 use crate::parameters::Settings;
 use crate::peers;
 use crate::position::{History, Position, Standing};
@@ -46,7 +45,8 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     }
     record::set_role(&run.store, Role::Unpromoted)?;
     // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
-    run.cluster().promotion_score(monitor::reduced(run, if was_primary { WAS_PRIMARY } else { LAST_RESORT }));
+    let score = if was_primary { WAS_PRIMARY } else { LAST_RESORT };
+    run.cluster().promotion_score(Some(Lapse::reduced(run, score)));
     Ok(())
 }
 

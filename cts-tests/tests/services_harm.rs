@@ -62,6 +62,22 @@ fn a_stop_that_cannot_end_says_why_and_fences() -> Result<()> {
     })
 }
 
+/// What ends otherwise as a plain resource: a degraded answer is 190 instead of 191, a failure is no failed role, and it is
+/// start and stop that bring the services up and down.
+#[test]
+fn as_plain_resources_the_same_is_put_right_moved_or_fenced() -> Result<()> {
+    enter(CLUSTER, || {
+        Rig::start(Subject::services_behind_primary_ips(false, 4, 0), INTERVAL)?.play(&[
+            ("supervise killed", supervise_killed),
+            ("svscan killed", svscan_killed),
+            ("a service that ignores TERM", a_service_that_ignores_term),
+            ("directories unmounted", directories_unmounted),
+            ("a critical service dies at once", a_critical_service_dies_at_once),
+            ("a stop that cannot end", a_stop_that_cannot_end),
+        ])
+    })
+}
+
 /// A client of the service address, and one of each node's own.
 struct Mail {
     client: PortWatch,
@@ -214,7 +230,9 @@ fn a_critical_service_dies_at_once(rig: &Rig) -> Result<Outage> {
         lay_down(holder, &Service::new("hvmail-qmail-smtpd2").dies_at_once(1).with_log())?;
         services(holder).svc("-k", &["hvmail-qmail-smtpd2"])
     })?;
+    change(rig, &Service::new("hvmail-qmail-smtpd2").listens(SMTP, "ESMTP").with_log())?;
     rig.cluster.cleanup("services")?;
+    set_parameter(rig, "critical", "none-of-them")?;
     rig.healthy()?;
     Ok(outage)
 }

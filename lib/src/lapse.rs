@@ -26,6 +26,10 @@ const OTHERS_FIRST: Duration = Duration::from_secs(60);
 const TRY_AGAIN: Duration = Duration::from_secs(15);
 /// The score of a promoted instance that has failed, and of one that nobody would reach.
 pub const LAST_RESORT: i32 = 5;
+/// The score of an instance that would fail to be promoted: Pacemaker's -INFINITY. One that is only taken away leaves the
+/// node eligible where a constraint asks for it (`crm_resource --move`), and a promotion that has failed would be tried
+/// again at once, for ever.
+pub const NEVER: i32 = -1_000_000;
 
 impl Lapse {
     /// Writes down that it has failed just now. If that cannot be written, the instance is tried again sooner.
@@ -40,19 +44,19 @@ impl Lapse {
     }
 
     /// What the last lapse leaves of the promotion score `score`.
-    pub fn reduced(run: &Run, score: i32) -> Option<i32> {
+    pub fn reduced(run: &Run, score: i32) -> i32 {
         let text = run.store.read(KIND).ok().flatten();
-        text.map_or(Some(score), |text| reduced_by(&text, uptime(), score))
+        text.map_or(score, |text| reduced_by(&text, uptime(), score))
     }
 }
 
-fn reduced_by(text: &str, now: Duration, score: i32) -> Option<i32> {
+fn reduced_by(text: &str, now: Duration, score: i32) -> i32 {
     let (when, what) = text.split_once(' ').unwrap_or_default();
     let ago = when.parse().ok().and_then(|when| now.checked_sub(Duration::from_secs(when)));
     match (ago, what) {
-        (Some(ago), "serving") if ago < OTHERS_FIRST => Some(score.min(LAST_RESORT)),
-        (Some(ago), "promotion") if ago < TRY_AGAIN => None,
-        _ => Some(score),
+        (Some(ago), "serving") if ago < OTHERS_FIRST => score.min(LAST_RESORT),
+        (Some(ago), "promotion") if ago < TRY_AGAIN => NEVER,
+        _ => score,
     }
 }
 
@@ -60,27 +64,27 @@ fn reduced_by(text: &str, now: Duration, score: i32) -> Option<i32> {
 mod tests {
     use super::*;
 
-    fn at(seconds: u64, text: &str) -> Option<i32> {
+    fn at(seconds: u64, text: &str) -> i32 {
         reduced_by(text, Duration::from_secs(seconds), 50)
     }
 
     #[test]
     fn other_nodes_come_first_for_a_while_after_a_failure() {
-        assert_eq!(at(1059, "1000 serving"), Some(LAST_RESORT));
-        assert_eq!(at(1060, "1000 serving"), Some(50));
-        assert_eq!(reduced_by("1000 serving", Duration::from_secs(1001), 2), Some(2));
+        assert_eq!(at(1059, "1000 serving"), LAST_RESORT);
+        assert_eq!(at(1060, "1000 serving"), 50);
+        assert_eq!(reduced_by("1000 serving", Duration::from_secs(1001), 2), 2);
     }
 
     #[test]
     fn a_promotion_that_failed_is_not_tried_again_at_once() {
-        assert_eq!(at(1014, "1000 promotion"), None);
-        assert_eq!(at(1015, "1000 promotion"), Some(50));
+        assert_eq!(at(1014, "1000 promotion"), NEVER);
+        assert_eq!(at(1015, "1000 promotion"), 50);
     }
 
     #[test]
     fn what_cannot_be_read_is_no_failure() {
         for text in ["", "x serving", "1000", "1000 dancing", "2000 serving"] {
-            assert_eq!(at(1001, text), Some(50), "{text:?}");
+            assert_eq!(at(1001, text), 50, "{text:?}");
         }
     }
 }

@@ -25,7 +25,7 @@ pub use agent::{Agent, Run, main};
 pub use cluster::Cluster;
 pub use deadline::Deadline;
 pub use environment::Environment;
-pub use lapse::{LAST_RESORT, Lapse};
+pub use lapse::{LAST_RESORT, Lapse, NEVER};
 pub use log::Log;
 pub use metadata::About;
 pub use notify::{Instance, Notification, Operation, When};

@@ -1,12 +1,11 @@
 //! From promoted to unpromoted: a primary cannot become a standby while it runs, so it is shut down and started as one.
 
-use ocf::{Done, Run};
+use ocf::{Done, Lapse, Run};
 
 use crate::control::ClusterState;
 use crate::installation::Installation;
 use crate::judgement::{STREAMED, Seen};
 use crate::launch;
-use crate::monitor;
 use crate::parameters::Settings;
 use crate::peers;
 use crate::record::{self, Role};
@@ -42,7 +41,7 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
     }
     launch::as_standby(run, settings, &installed)?;
     record::set_role(&run.store, Role::Unpromoted)?;
-    run.cluster().promotion_score(monitor::reduced(run, STREAMED));
+    run.cluster().promotion_score(Some(Lapse::reduced(run, STREAMED)));
     peers::withdraw_history(run);
     Ok(())
 }

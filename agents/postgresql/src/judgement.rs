@@ -21,10 +21,6 @@ pub(crate) const STREAMING: i32 = 50;
 /// A standby that streamed, and whose primary is not to be seen: the one that is wanted when it has died.
 pub(crate) const STREAMED: i32 = 40;
 
-/// Pacemaker's -INFINITY. A score that is only taken away leaves a node eligible where a constraint asks for it, and a
-/// refused promotion would be tried again at once, for ever.
-pub(crate) const NEVER: i32 = -1_000_000;
-
 /// A standby needs some time to connect after a start, after another node was promoted, and after its primary recovered
 /// from a crash. What does not stream is no fault before.
 const SETTLES: Duration = Duration::from_secs(30);

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, Run, State};
+use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, NEVER, Run, State};
 
 use crate::control::ClusterState;
-use crate::judgement::{Facts, Fitness, Judgement, NEVER, SERVING, Seen, Verdict, judge};
+use crate::judgement::{Facts, Fitness, Judgement, SERVING, Seen, Verdict, judge};
 use crate::lacking;
 use crate::parameters::Settings;
 use crate::peers;
@@ -116,7 +116,7 @@ fn tell_cluster(run: &Run, survey: &Survey, fitness: Fitness) {
     let cluster = run.cluster();
     match fitness {
         Fitness::Serving => cluster.promotion_score(Some(SERVING)),
-        Fitness::Score(score) => cluster.promotion_score(reduced(run, score)),
+        Fitness::Score(score) => cluster.promotion_score(Some(Lapse::reduced(run, score))),
         Fitness::Unfit => cluster.promotion_score(Some(NEVER)),
         Fitness::Failed => match record::failed_again(&run.store) {
             Ok(false) => {}
@@ -134,11 +134,6 @@ fn tell_cluster(run: &Run, survey: &Survey, fitness: Fitness) {
             Err(error) => run.log.warning(&format!("{error:#}")),
         }
     }
-}
-
-/// What the last failure or refusal leaves of a score.
-pub(crate) fn reduced(run: &Run, score: i32) -> Option<i32> {
-    Lapse::reduced(run, score).or(Some(NEVER))
 }
 
 fn summary(survey: &Survey, state: State) -> String {

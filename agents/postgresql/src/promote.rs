@@ -4,12 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use ocf::{Done, Failure, Lapse, Run};
+use ocf::{Done, Failure, Lapse, NEVER, Run};
 
 use crate::configuration::{self, Own};
 use crate::election::{self, Outcome};
 use crate::installation::Installation;
-use crate::judgement::{NEVER, SERVING, Seen};
+use crate::judgement::{SERVING, Seen};
 use crate::lacking;
 use crate::monitor;
 use crate::parameters::Settings;

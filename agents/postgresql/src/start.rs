@@ -1,14 +1,13 @@
 //! From stopped to unpromoted: always as a standby, whatever the server was before.
 
 use anyhow::anyhow;
-use ocf::{Done, Failure, LAST_RESORT, Run};
+use ocf::{Done, Failure, LAST_RESORT, Lapse, NEVER, Run};
 
 use crate::control::ClusterState;
 use crate::installation::Installation;
-use crate::judgement::{self, NEVER, Seen, WAS_PRIMARY};
+use crate::judgement::{self, Seen, WAS_PRIMARY};
 use crate::lacking;
 use crate::launch;
-use crate::monitor;
 use crate::parameters::Settings;
 use crate::peers;
 use crate::position::{History, Position, Standing};
@@ -60,7 +59,7 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
             LAST_RESORT
         }
     };
-    run.cluster().promotion_score(monitor::reduced(run, score));
+    run.cluster().promotion_score(Some(Lapse::reduced(run, score)));
     Ok(())
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
 
-use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, Lock, Run, State};
+use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, Lock, NEVER, Run, State};
 
 use crate::drift::{Drift, Links, addresses, links_of, some};
 use crate::duplicate::Probe;
@@ -278,25 +278,25 @@ fn tell_cluster(run: &Run, survey: &Survey, facts: &Facts, verdict: &Verdict) {
         cluster.private_attribute(&peers::list_attribute(run), &list.digest);
     }
     let score = match verdict {
-        Verdict::Found(State::RunningPromoted | State::DegradedPromoted, _) => Some(SERVING),
+        Verdict::Found(State::RunningPromoted | State::DegradedPromoted, _) => SERVING,
         Verdict::Found(State::Running | State::Degraded, _) => match facts {
-            Facts { fault: Some(_), .. } | Facts { unready: Some(_), .. } => None,
+            Facts { fault: Some(_), .. } | Facts { unready: Some(_), .. } => NEVER,
             Facts { no_carrier: Some(_), .. } => Lapse::reduced(run, LAST_RESORT),
             Facts { peer_differs: Some(_), .. } => Lapse::reduced(run, OTHER_LIST),
             _ => Lapse::reduced(run, READY),
         },
         Verdict::Found(State::FailedPromoted, _) if facts.role == Some(Role::Active) => {
             Lapse::Serving.note(run);
-            Some(LAST_RESORT)
+            LAST_RESORT
         }
         // What leaked is taken away first, and a stopped instance has said nothing.
         _ => return,
     };
-    cluster.promotion_score(score);
+    cluster.promotion_score(Some(score));
 }
 
 /// The promotion score of an instance that has just been started on a node with these links.
-pub(crate) fn first_score(run: &Run, links: &Links) -> Option<i32> {
+pub(crate) fn first_score(run: &Run, links: &Links) -> i32 {
     let reachable = links.values().flatten().all(|link| link.up && link.carrier);
     Lapse::reduced(run, if reachable { READY } else { LAST_RESORT })
 }

@@ -218,8 +218,8 @@ Check level 10 also asks the network whether another host has one of the address
 const SCORE: &str = "\
 In a promotable clone: 100 promoted; 50 unpromoted and ready; 20 ready, but with another list than another node; 5 when \
 an interface of the addresses is down or has no carrier, and for a minute after the promoted instance has failed there, \
-so that another node's is promoted if there is one; none when the file or a parameter is wrong or an interface is \
-missing, and for 15 seconds after a promotion has failed, so that the instance is not promoted.
+so that another node's is promoted if there is one; -1000000, which no constraint overrides, when the file or a parameter \
+is wrong or an interface is missing, and for 15 seconds after a promotion has failed.
 
 The scores, and the digest of each node's list (the private node attribute NAME-ip-list, for the resource NAME), are \
 sent when they change and when pacemaker-attrd was started anew.";

@@ -1,6 +1,6 @@
 //! From unpromoted to promoted: every address comes up, or none.
 
-use ocf::{Done, Lapse, Run};
+use ocf::{Done, Lapse, NEVER, Run};
 
 use crate::drift::addresses;
 use crate::kernel::Kernel;
@@ -13,7 +13,7 @@ pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
     let done = activate(run, settings);
     if done.is_err() {
         Lapse::Promotion.note(run);
-        run.cluster().promotion_score(None);
+        run.cluster().promotion_score(Some(NEVER));
     }
     done
 }

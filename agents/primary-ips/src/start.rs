@@ -27,7 +27,7 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     leave_none_behind(run, settings)?;
     Record::unpromoted().write(&run.store)?;
     // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
-    run.cluster().promotion_score(monitor::first_score(run, &links));
+    run.cluster().promotion_score(Some(monitor::first_score(run, &links)));
     Ok(())
 }
 

@@ -2,7 +2,7 @@
 //! the cluster when something has changed, and at check level 10 GreenArrow's own.
 
 use anyhow::Result;
-use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, Run, State};
+use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, NEVER, Run, State};
 
 use crate::guard;
 use crate::judgement::{self, Condition, Deed, Facts, judge};
@@ -123,17 +123,17 @@ fn revive(run: &Run, facts: &Facts, survey: &mut Survey) -> Result<String> {
 /// Tells the cluster how fit this node is. What the cluster makes of it changes nothing here.
 fn tell_cluster(run: &Run, facts: &Facts, found: &Found) {
     let score = match found {
-        Ok(Finding { state: State::RunningPromoted | State::DegradedPromoted, .. }) => Some(SERVING),
+        Ok(Finding { state: State::RunningPromoted | State::DegradedPromoted, .. }) => SERVING,
         Ok(Finding { state: State::Running | State::Degraded, .. }) => match facts.unready() {
-            Some(_) => None,
+            Some(_) => NEVER,
             None => Lapse::reduced(run, READY),
         },
         Ok(Finding { state: State::FailedPromoted, .. }) if facts.role == Some(Role::Active) => {
             Lapse::Serving.note(run);
-            Some(LAST_RESORT)
+            LAST_RESORT
         }
         // What runs where it should not is ended first, and a stopped instance has said nothing.
         _ => return,
     };
-    run.cluster().promotion_score(score);
+    run.cluster().promotion_score(Some(score));
 }

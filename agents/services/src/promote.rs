@@ -1,6 +1,6 @@
 //! From unpromoted to promoted: the services come up in their order and settle.
 
-use ocf::{Done, Lapse, Run};
+use ocf::{Done, Lapse, NEVER, Run};
 
 use crate::parameters::Settings;
 use crate::raise::raise;
@@ -11,7 +11,7 @@ pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
     let done = activate(run, settings);
     if done.is_err() {
         Lapse::Promotion.note(run);
-        run.cluster().promotion_score(None);
+        run.cluster().promotion_score(Some(NEVER));
     }
     done
 }

@@ -171,7 +171,8 @@ fn millis(text: &str) -> Option<Duration> {
 }
 
 fn seen_from(text: &str) -> Option<(String, Seen)> {
-    let mut words = text.splitn(5, ' ');
+    // A list of one: among words as short as these a search for a character costs more than comparing each.
+    let mut words = text.splitn(5, [' ']);
     let mut word = || words.next();
     let pid: i32 = word()?.parse().ok()?;
     let (seconds, nanoseconds) = word()?.split_once('.')?;

@@ -100,7 +100,7 @@ impl Scan {
         for name in names {
             let directory = settings.service_dir.join(&name);
             let opened = Opened::new(&directory);
-            let log = Unit { name: format!("{name}/log"), directory: directory.join("log"), log: true };
+            let log = Unit { name: [&name, "/log"].concat(), directory: directory.join("log"), log: true };
             let service = look_through(Unit { name, directory, log: false }, opened.as_ref());
             let reachable = service.fault.is_none();
             looks.push(service);

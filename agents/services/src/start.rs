@@ -37,6 +37,6 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     }
     record.write(&run.store)?;
     // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
-    run.cluster().promotion_score(Lapse::reduced(run, READY));
+    run.cluster().promotion_score(Some(Lapse::reduced(run, READY)));
     Ok(())
 }

@@ -56,8 +56,8 @@ Check level 10 also connects to check_ports and runs status_command.";
 
 pub(crate) const SCORE: &str = "\
 In a promotable clone: 100 promoted; 50 unpromoted and ready; 5 for a minute after the promoted instance has failed there, \
-so that another node's is promoted if there is one; none when a parameter is wrong, when no svscan runs and svscan=none, and \
-for 15 seconds after a promotion has failed.";
+so that another node's is promoted if there is one; -1000000, which no constraint overrides, when a parameter is wrong, when \
+no svscan runs and svscan=none, and for 15 seconds after a promotion has failed.";
 
 pub(crate) const BY_HAND: &str = "\
 Each action can be run by hand, as root, with -o for parameters; on a terminal it says in words what it found:

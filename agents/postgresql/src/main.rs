@@ -16,6 +16,7 @@ mod control;
 mod demote;
 mod election;
 mod hosts;
+mod inquiry;
 mod installation;
 mod judgement;
 mod launch;

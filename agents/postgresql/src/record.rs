@@ -10,6 +10,8 @@ const ROLE: &str = "role";
 const STREAMED: &str = "streamed";
 /// Since when nothing streams.
 const SILENT: &str = "silent";
+/// What the primary said to a standby that does not stream.
+const INQUIRY: &str = "inquiry";
 /// When the promoted instance failed.
 const FAILED: &str = "failed";
 /// A failure so long ago has nothing to do with the next one.
@@ -38,13 +40,13 @@ pub(crate) fn set_role(store: &Store, role: Role) -> Result<()> {
         Role::Unpromoted => "unpromoted",
         Role::Promoted => "promoted",
     };
-    [STREAMED, SILENT].iter().try_for_each(|kind| store.remove(kind))?;
+    [STREAMED, SILENT, INQUIRY].iter().try_for_each(|kind| store.remove(kind))?;
     store.write(ROLE, word)
 }
 
 /// The instance is stopped.
 pub(crate) fn forget(store: &Store) -> Result<()> {
-    [ROLE, STREAMED, SILENT].iter().try_for_each(|kind| store.remove(kind))
+    [ROLE, STREAMED, SILENT, INQUIRY].iter().try_for_each(|kind| store.remove(kind))
 }
 
 /// Whether this standby has streamed since it was started.
@@ -61,10 +63,24 @@ pub(crate) fn silence(store: &Store, streams: bool) -> Result<Duration> {
     let since = read_time(store, SILENT);
     match (streams, since) {
         (true, None) => Ok(Duration::ZERO),
-        (true, Some(_)) => store.remove(SILENT).map(|()| Duration::ZERO),
+        (true, Some(_)) => {
+            [SILENT, INQUIRY].iter().try_for_each(|kind| store.remove(kind)).map(|()| Duration::ZERO)
+        }
         (false, Some(since)) => Ok(uptime().saturating_sub(since)),
         (false, None) => store.write(SILENT, &uptime().as_secs().to_string()).map(|()| Duration::ZERO),
     }
+}
+
+/// What the primary said to a standby that does not stream, if it was asked shortly before.
+pub(crate) fn inquiry(store: &Store, age: Duration) -> Option<String> {
+    let text = store.read(INQUIRY).ok().flatten()?;
+    let (asked, words) = text.split_once(' ')?;
+    let old = uptime().checked_sub(Duration::from_secs(asked.parse().ok()?))?;
+    (old < age).then(|| words.to_owned())
+}
+
+pub(crate) fn note_inquiry(store: &Store, words: &str) -> Result<()> {
+    store.write(INQUIRY, &format!("{} {words}", uptime().as_secs()))
 }
 
 /// Writes down that the promoted instance has failed, and says whether it did so shortly before. That outlives a stop,

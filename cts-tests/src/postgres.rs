@@ -114,6 +114,24 @@ pub fn put_in_place(version: u32) -> Result<()> {
     Ok(())
 }
 
+/// Gives the servers' user a home of its own in this process's private mount namespace: where libpq looks for .pgpass.
+pub fn own_home(home: &str) -> Result<()> {
+    let moved: String = fs::read_to_string("/etc/passwd")?.lines().map(|line| at_home(line, home) + "\n").collect();
+    let file = Path::new(STATE).join("passwd");
+    fs::write(&file, moved)?;
+    mount(Some(&file), "/etc/passwd", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    command(["install", "-d", "-o", USER, "-g", "nogroup", "-m", "700", home]).text().map(drop)
+}
+
+/// A line of passwd(5), with this home where it is the servers' user's.
+fn at_home(line: &str, home: &str) -> String {
+    let mut fields: Vec<&str> = line.split(':').collect();
+    if fields.len() == 7 && fields[0] == USER {
+        fields[5] = home;
+    }
+    fields.join(":")
+}
+
 /// Where a server is.
 #[derive(Clone, Debug)]
 pub enum Place {

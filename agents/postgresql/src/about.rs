@@ -76,7 +76,7 @@ DATADIR/ocf-postgresql.conf holds the agent's settings: primary_conninfo (before
 recovery_target_timeline, wal_retrieve_retry_interval, wal_receiver_timeout and wal_sender_timeout, and where the \
 parameters ask for them primary_slot_name and synchronous_standby_names. It is written anew at every start.
 
-DATADIR.diverged holds log that a rewind has taken back. DATADIR.rewinding is there while a rewind is under way, or after \
+DATADIR.diverged holds log that a rewind or a base backup has taken back. DATADIR.rewinding is there while a rewind is under way, or after \
 one was interrupted: then the data directory must not be started.
 
 /run/resource-agents/postgresql-INSTANCE.role holds the role that the cluster gave the instance.";
@@ -115,8 +115,10 @@ if that has as much of the log.";
 const REJOIN: &str = "\
 An old primary that has written what the new one never received does not become a standby by itself. With rejoin=manual a \
 start refuses it, and its exit reason has the command that mends it; with rejoin=rewind the start keeps the log that only \
-this node has in DATADIR.diverged, and runs pg_rewind; with rejoin=basebackup it takes a new base backup, and keeps the old \
-data directory as DATADIR.old. An interrupted rewind is never started. Give start the time that these may take.";
+this node has in DATADIR.diverged, and runs pg_rewind; with rejoin=basebackup it keeps that log too, takes a new base backup, \
+and keeps the old data directory as DATADIR.old until the server streams with the new one; a monitor then has it removed, \
+and the log says so. An interrupted rewind is never started; an exchange of directories that was interrupted is completed \
+by the next start. Give start the time that these may take.";
 
 const BY_HAND: &str = "\
 Each action can be run by hand, as root, with -o for parameters; on a terminal it says in words what it found:

@@ -28,7 +28,9 @@ impl ClusterState {
         let head = head(data)?;
         let number = u32::from_ne_bytes([head[16], head[17], head[18], head[19]]);
         let state = Self::from_number(number);
-        state.with_context(|| format!("{}/{FILE}: {number} is no state of a cluster; is it PostgreSQL's?", data.display()))
+        state.with_context(|| {
+            format!("{}/{FILE}: {number} is no state of a cluster; is it PostgreSQL's?", data.display())
+        })
     }
 
     fn from_number(number: u32) -> Option<Self> {

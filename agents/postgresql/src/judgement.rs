@@ -66,9 +66,8 @@ pub(crate) struct Facts {
     pub(crate) primary: Option<Told>,
     /// What a standby that does not stream is told by the primary.
     pub(crate) why_deaf: Option<String>,
-    /// The slot that this node has on the primary.
+    /// The slot that this node has on the primary, where slots are used.
     pub(crate) slot: Option<String>,
-    pub(crate) use_slots: bool,
     /// What a round trip to the disk found wrong, at check level 10.
     pub(crate) write: Option<String>,
     /// Of the parameters.
@@ -195,7 +194,7 @@ fn promoted(facts: &Facts, primary: &Primary) -> Judgement {
         Some(format!("slot {} keeps {kept} bytes of WAL; it is dropped beyond max_slot_wal, {most}", slot.name))
     });
     // A slot that was made a moment ago is taken up with the standby's next connection.
-    let slotless = primary.slots.iter().filter(|_| facts.use_slots).find(|slot| !slot.active).and_then(|slot| {
+    let slotless = primary.slots.iter().filter(|_| facts.slot.is_some()).find(|slot| !slot.active).and_then(|slot| {
         let node = streaming.iter().find(|node| slot_name(node) == slot.name)?;
         Some(format!("{node} streams without its slot {}: restart its server, or WAL it lacks is not kept", slot.name))
     });
@@ -212,7 +211,10 @@ fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
     }
     let deaf = is_deaf(facts, standby.streaming).then(|| {
         if facts.follows_somebody {
-            facts.why_deaf.clone().unwrap_or_else(|| "the standby does not stream from a primary: its log says why".to_owned())
+            facts
+                .why_deaf
+                .clone()
+                .unwrap_or_else(|| "the standby does not stream from a primary: its log says why".to_owned())
         } else {
             "the standby follows nobody: set primary_hosts".to_owned()
         }
@@ -254,7 +256,10 @@ fn astray(facts: &Facts, standby: &Standby) -> Option<String> {
         }
         if source.timeline != told.timeline {
             let (here, there) = (source.timeline, told.timeline);
-            return Some(format!("the standby streams timeline {here}, and that of the primary, {}, is {there}", told.node));
+            return Some(format!(
+                "the standby streams timeline {here}, and that of the primary, {}, is {there}",
+                told.node
+            ));
         }
     }
     let slot = facts.slot.as_ref().filter(|slot| source.slot.as_ref() != Some(slot))?;

@@ -7,7 +7,15 @@ fn primary() -> Primary {
 }
 
 fn standby() -> Standby {
-    Standby { timeline: 1, lsn: Lsn(100), lag: Some(0), streaming: true, source: None, paused: false, slots: Vec::new() }
+    Standby {
+        timeline: 1,
+        lsn: Lsn(100),
+        lag: Some(0),
+        streaming: true,
+        source: None,
+        paused: false,
+        slots: Vec::new(),
+    }
 }
 
 fn facts(seen: Seen, role: Option<Role>) -> Facts {
@@ -23,7 +31,6 @@ fn facts(seen: Seen, role: Option<Role>) -> Facts {
         primary: None,
         why_deaf: None,
         slot: None,
-        use_slots: false,
         write: None,
         wrong: None,
         follows_somebody: true,
@@ -192,8 +199,8 @@ fn a_primary_names_a_standby_that_streams_without_its_slot() {
         let slots = vec![Slot { name: "ocf_n2".into(), active, kept: None }];
         Seen::Answering(Said::Primary(Primary { slots, ..primary() }))
     };
-    let without = Facts { use_slots: true, seen: seen(false), ..serving() };
+    let without = Facts { slot: Some("ocf_n1".into()), seen: seen(false), ..serving() };
     is(&without, State::DegradedPromoted, "n2 streams without its slot ocf_n2", Fitness::Serving);
-    is(&Facts { use_slots: false, ..without }, State::RunningPromoted, "", Fitness::Serving);
-    is(&Facts { use_slots: true, seen: seen(true), ..serving() }, State::RunningPromoted, "", Fitness::Serving);
+    is(&Facts { slot: None, ..without.clone() }, State::RunningPromoted, "", Fitness::Serving);
+    is(&Facts { seen: seen(true), ..without }, State::RunningPromoted, "", Fitness::Serving);
 }

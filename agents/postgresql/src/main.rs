@@ -100,7 +100,8 @@ impl Agent for Postgresql {
     }
 
     fn background(&self, run: &Run) -> Done {
-        promote::checkpoint(run, &self.settings)
+        promote::checkpoint(run, &self.settings)?;
+        base_backup::discard(run, &self.settings)
     }
 }
 

@@ -64,7 +64,6 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         primary: if standby && thorough { peers::primary(run, &settings.hosts) } else { None },
         why_deaf: None,
         slot: settings.use_slots.then(|| slot_name(&own_node)),
-        use_slots: settings.use_slots,
         write: write.map(|error| format!("a transaction could not be written to the disk: {error:#}")),
         wrong: settings.wrong.clone(),
         follows_somebody: !settings.hosts.others(&own_node).is_empty(),
@@ -112,7 +111,7 @@ fn tend(run: &Run, settings: &Settings, survey: &mut Survey) {
     let (Seen::Answering(said), Some(wire)) = (&survey.seen, survey.wire.as_mut()) else { return };
     let tended = match said {
         Said::Primary(primary) => upkeep::of_primary(run, settings, &survey.data, primary, wire, &[]),
-        Said::Standby(standby) => upkeep::of_standby(run, standby, wire),
+        Said::Standby(standby) => upkeep::of_standby(run, &survey.data, standby, wire),
     };
     if let Err(error) = tended {
         run.log.warning(&format!("{error:#}"));

@@ -63,9 +63,7 @@ pub(crate) fn silence(store: &Store, streams: bool) -> Result<Duration> {
     let since = read_time(store, SILENT);
     match (streams, since) {
         (true, None) => Ok(Duration::ZERO),
-        (true, Some(_)) => {
-            [SILENT, INQUIRY].iter().try_for_each(|kind| store.remove(kind)).map(|()| Duration::ZERO)
-        }
+        (true, Some(_)) => [SILENT, INQUIRY].iter().try_for_each(|kind| store.remove(kind)).map(|()| Duration::ZERO),
         (false, Some(since)) => Ok(uptime().saturating_sub(since)),
         (false, None) => store.write(SILENT, &uptime().as_secs().to_string()).map(|()| Duration::ZERO),
     }

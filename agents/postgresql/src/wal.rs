@@ -62,7 +62,6 @@ pub(crate) fn timeline_before(data: &Path, end: Lsn) -> Option<u32> {
 mod tests {
     use super::*;
 
-
     #[test]
     fn a_file_says_by_its_name_what_is_in_it() {
         let segment = Segment::of("000000020000000A000000FF", USUAL_SIZE).unwrap();

@@ -45,6 +45,16 @@ impl Pair {
     /// Starts `nodes` nodes whose servers are copies of one, with these parameters of the agent, and waits until one is
     /// promoted and the others stream.
     pub fn start(version: u32, nodes: u8, parameters: &[(&str, &str)]) -> Result<Self> {
+        Self::start_prepared(version, nodes, parameters, |_| Ok(()))
+    }
+
+    /// The same with something done to each server before the cluster is told of it.
+    pub fn start_prepared(
+        version: u32,
+        nodes: u8,
+        parameters: &[(&str, &str)],
+        prepare: impl Fn(&Server) -> Result<()>,
+    ) -> Result<Self> {
         let cluster = Cluster::builder(nodes).agent("postgresql")?.start()?;
         let mut servers = Vec::new();
         for node in &cluster.nodes {
@@ -55,6 +65,7 @@ impl Pair {
         for server in &servers[1..] {
             server.copy(&servers[0])?;
         }
+        servers.iter().try_for_each(prepare)?;
         cluster.wait_quorum(nodes.into())?;
         cluster.load(&configuration(&servers, parameters))?;
         let writer = Writer::start(address())?;

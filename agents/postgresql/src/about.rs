@@ -110,7 +110,8 @@ where the history of the primary has left it, and for 15 seconds after a promoti
 
 A primary that fails is started again where it was, because what it acknowledged is on its own disk for certain and \
 elsewhere perhaps. If it fails again within ten minutes, its score falls to 5 for a minute, and another node's is promoted, \
-if that has as much of the log.";
+if that has as much of the log. One that ended because its disk is full gives way at once, and where commits waited for a \
+standby, takes no part in the comparison while the disk is full: what it has more was acknowledged to nobody.";
 
 const REJOIN: &str = "\
 An old primary that has written what the new one never received does not become a standby by itself. With rejoin=manual a \

@@ -132,7 +132,7 @@ fn check_replaceable(installed: &Installation) -> Result<(), Failure> {
         return refused("it is a file system of its own");
     }
     let wal = crate::wal::directory(data)?;
-    if fs::symlink_metadata(&wal).is_ok_and(|facts| facts.is_symlink()) {
+    if fs::symlink_metadata(&wal).is_ok_and(|facts| facts.is_symlink()) || device(&wal)? != device(data)? {
         return refused("its log is elsewhere");
     }
     if fs::read_dir(data.join("pg_tblspc")).is_ok_and(|mut entries| entries.next().is_some()) {

@@ -88,6 +88,11 @@ fn explained(answer: &str, success: bool, words: &str, caller: &Caller) -> Strin
         let line = format!("*:{}:*:{user}:PASSWORD", caller.port);
         return format!("the primary wants a password: put {line} into {file}, mode 600");
     }
+    // libpq from 14 on, and before.
+    if words.contains("session is read-only") || words.contains("could not make a writable connection") {
+        return "there is no primary to stream from: the servers of primary_hosts that answer accept no writes"
+            .to_owned();
+    }
     let words = words.strip_prefix("psql: error: ").or_else(|| words.strip_prefix("psql: ")).unwrap_or(words);
     format!("no primary lets the standby in: {words}")
 }

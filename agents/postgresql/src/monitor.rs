@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, Run, State};
 
-use crate::configuration::slot_name;
+use crate::configuration::{Own, slot_name};
 use crate::control::ClusterState;
 use crate::inquiry;
 use crate::installation::Version;
@@ -124,14 +124,22 @@ fn tell_cluster(run: &Run, survey: &Survey, fitness: Fitness) {
         Fitness::Serving => cluster.promotion_score(Some(SERVING)),
         Fitness::Score(score) => cluster.promotion_score(reduced(run, score)),
         Fitness::Unfit => cluster.promotion_score(Some(NEVER)),
-        Fitness::Failed | Fitness::Hopeless => match record::failed_again(&run.store) {
-            Ok(false) if fitness == Fitness::Failed => {}
-            Ok(_) => {
-                Lapse::Serving.note(run);
-                cluster.promotion_score(Some(LAST_RESORT));
+        Fitness::Failed | Fitness::Hopeless => {
+            if fitness == Fitness::Hopeless
+                && Own::has_sync_names(&survey.data)
+                && let Err(error) = record::note_yielding(&run.store)
+            {
+                run.log.warning(&format!("{error:#}"));
             }
-            Err(error) => run.log.warning(&format!("{error:#}")),
-        },
+            match record::failed_again(&run.store) {
+                Ok(false) if fitness == Fitness::Failed => {}
+                Ok(_) => {
+                    Lapse::Serving.note(run);
+                    cluster.promotion_score(Some(LAST_RESORT));
+                }
+                Err(error) => run.log.warning(&format!("{error:#}")),
+            }
+        }
         Fitness::Unchanged => {}
     }
     if let Some(said @ Said::Primary(_)) = survey.said() {

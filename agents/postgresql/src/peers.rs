@@ -87,20 +87,26 @@ pub(crate) fn publish_position(run: &Run, position: &Position) {
     run.cluster().private_attribute(&attribute(run, "position"), &position.to_attribute());
 }
 
+/// Tells the others not to wait for this candidate's place: it takes no part in the election.
+pub(crate) fn abstain(run: &Run) {
+    run.cluster().private_attribute(&attribute(run, "position"), "abstains");
+}
+
 /// After a promotion the places of before mean nothing.
 pub(crate) fn withdraw_position(run: &Run) {
     run.cluster().private_attribute(&attribute(run, "position"), "");
 }
 
-/// Where the candidates `nodes` are in the log. Waits a little for those that have not been heard of.
+/// Where the candidates `nodes` are in the log, as far as they take part. Waits a little for those that have not been heard
+/// of.
 pub(crate) fn positions(run: &Run, nodes: &[String], deadline: Deadline) -> Vec<(String, Position)> {
     let patience = deadline.at_most(ON_ITS_WAY);
     loop {
         let told = run.cluster().attribute_of_all(&attribute(run, "position"), Duration::ZERO);
-        let known = told.into_iter().filter(|(node, _)| nodes.contains(node));
-        let known: Vec<_> = known.filter_map(|(node, text)| Some((node, Position::from_attribute(&text)?))).collect();
-        if known.len() == nodes.len() || !patience.sleep(ASK_AGAIN) {
-            return known;
+        let heard: Vec<_> = told.into_iter().filter(|(node, text)| nodes.contains(node) && !text.is_empty()).collect();
+        if heard.len() == nodes.len() || !patience.sleep(ASK_AGAIN) {
+            let place = |(node, text): (String, String)| Some((node, Position::from_attribute(&text)?));
+            return heard.into_iter().filter_map(place).collect();
         }
     }
 }

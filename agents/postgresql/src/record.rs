@@ -12,6 +12,8 @@ const STREAMED: &str = "streamed";
 const SILENT: &str = "silent";
 /// What the primary said to a standby that does not stream.
 const INQUIRY: &str = "inquiry";
+/// The promoted instance ended with a full disk, and commits waited for a standby until then.
+const YIELDS: &str = "yields";
 /// When the promoted instance failed.
 const FAILED: &str = "failed";
 /// A failure so long ago has nothing to do with the next one.
@@ -38,7 +40,11 @@ pub(crate) fn role(store: &Store) -> Option<Role> {
 pub(crate) fn set_role(store: &Store, role: Role) -> Result<()> {
     let word = match role {
         Role::Unpromoted => "unpromoted",
-        Role::Promoted => "promoted",
+        // What it acknowledges from here on it may acknowledge alone.
+        Role::Promoted => {
+            store.remove(YIELDS)?;
+            "promoted"
+        }
     };
     [STREAMED, SILENT, INQUIRY].iter().try_for_each(|kind| store.remove(kind))?;
     store.write(ROLE, word)
@@ -87,6 +93,16 @@ pub(crate) fn failed_again(store: &Store) -> Result<bool> {
     let recently = read_time(store, FAILED).is_some_and(|before| uptime().saturating_sub(before) < FORGIVEN);
     store.write(FAILED, &uptime().as_secs().to_string())?;
     Ok(recently)
+}
+
+/// The promoted instance can go on nowhere but elsewhere, and others have all that it acknowledged. That outlives a stop.
+pub(crate) fn note_yielding(store: &Store) -> Result<()> {
+    store.write(YIELDS, "")
+}
+
+/// Whether others have all that it acknowledged.
+pub(crate) fn yields(store: &Store) -> bool {
+    store.read(YIELDS).is_ok_and(|text| text.is_some())
 }
 
 /// A time since boot; one that is still to come is from another boot.

@@ -19,6 +19,7 @@ use crate::peers;
 use crate::position::{Position, Standing};
 use crate::server::Standby;
 use crate::start::parted;
+use crate::survey::disk;
 use crate::wal;
 
 /// Files of the data directory that are this node's own, and that pg_rewind replaces by the primary's.
@@ -99,6 +100,14 @@ pub(crate) fn rejoin(
 }
 
 fn check_rewindable(run: &Run, installed: &Installation) -> Result<(), Failure> {
+    // It would stop half-way, and leave a directory that is good for nothing.
+    if disk(&installed.data, None).full {
+        let data = installed.data.display();
+        let reason = format!(
+            "{data} parted from the primary, and its disk is too full to rewind it: free some, then: crm_resource --cleanup"
+        );
+        return Err(Failure::new(Kind::Arguments, reason));
+    }
     if installed.control_data(run.deadline)?.can_be_rewound {
         return Ok(());
     }

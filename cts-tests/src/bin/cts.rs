@@ -143,6 +143,8 @@ const CHECKS: &[Check] = &[
             "--test",
             "postgresql_cluster",
             "--test",
+            "postgresql_disk",
+            "--test",
             "postgresql_divergence",
             "--test",
             "postgresql_trouble",

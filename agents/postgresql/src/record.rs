@@ -61,7 +61,12 @@ pub(crate) fn has_streamed(store: &Store) -> bool {
 }
 
 pub(crate) fn note_streaming(store: &Store) -> Result<()> {
-    if has_streamed(store) { Ok(()) } else { store.write(STREAMED, "") }
+    if has_streamed(store) {
+        return Ok(());
+    }
+    // It has what the primary has now, and that may be acknowledged.
+    store.remove(YIELDS)?;
+    store.write(STREAMED, "")
 }
 
 /// For how long nothing has streamed, as far as the monitors saw.

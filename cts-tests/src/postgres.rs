@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::mount::{MsFlags, mount};
 
 use crate::agent::Agent;
@@ -112,6 +112,24 @@ pub fn put_in_place(version: u32) -> Result<()> {
         bind(&cache, "/etc/ld.so.cache")?;
     }
     Ok(())
+}
+
+/// Gives the servers' user a home of its own in this process's private mount namespace: where libpq looks for .pgpass.
+pub fn own_home(home: &str) -> Result<()> {
+    let moved: String = fs::read_to_string("/etc/passwd")?.lines().map(|line| at_home(line, home) + "\n").collect();
+    let file = Path::new(STATE).join("passwd");
+    fs::write(&file, moved)?;
+    mount(Some(&file), "/etc/passwd", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    command(["install", "-d", "-o", USER, "-g", "nogroup", "-m", "700", home]).text().map(drop)
+}
+
+/// A line of passwd(5), with this home where it is the servers' user's.
+fn at_home(line: &str, home: &str) -> String {
+    let mut fields: Vec<&str> = line.split(':').collect();
+    if fields.len() == 7 && fields[0] == USER {
+        fields[5] = home;
+    }
+    fields.join(":")
 }
 
 /// Where a server is.
@@ -309,6 +327,28 @@ impl Server {
     /// Whether the data directory has this file.
     pub fn has(&self, name: &str) -> Result<bool> {
         Ok(self.command(&["test", "-e", &format!("{}/{name}", self.data)])?.run()?.status.success())
+    }
+
+    /// Gives the log of a server that is stopped a file system of its own.
+    pub fn give_log_a_disk(&self, megabytes: u32) -> Result<()> {
+        let (log, kept) = (format!("{}/pg_wal", self.data), format!("{}/pg_wal-before", self.home()));
+        self.command(&["cp", "-a", &log, &kept])?.text()?;
+        let options = format!("size={megabytes}m,mode=700,uid=65534,gid=65534");
+        self.command(&["mount", "-t", "tmpfs", "-o", &options, "pg_wal", &log])?.text()?;
+        self.command(&["cp", "-a", "--no-target-directory", &kept, &log])?.text().map(drop)
+    }
+
+    /// Fills the log's file system to the last byte, or frees it again.
+    pub fn fill_disk_of_log(&self, full: bool) -> Result<()> {
+        let ballast = format!("{}/pg_wal/ballast", self.data);
+        if !full {
+            return self.command(&["rm", "-f", &ballast])?.text().map(drop);
+        }
+        // dd ends with an error when there is no room left, which is what is wanted.
+        let words = ["dd", "if=/dev/zero", &format!("of={ballast}"), "bs=64K", "status=none"];
+        let output = self.command(&words)?.run()?;
+        ensure!(output.stderr.contains("No space left"), "the disk did not fill: {output:?}");
+        Ok(())
     }
 
     /// The agent for this server, as one of the pair of `servers`.

@@ -46,11 +46,17 @@ impl Pair {
     /// Starts `nodes` nodes whose servers are copies of one, with these parameters of the agent, and waits until one is
     /// promoted and the others stream.
     pub fn start(version: u32, nodes: u8, parameters: &[(&str, &str)]) -> Result<Self> {
-        Self::on(Cluster::builder(nodes), version, parameters)
+        Self::on(Cluster::builder(nodes), version, parameters, |_| Ok(()))
     }
 
-    /// The same on a cluster that was prepared otherwise.
-    pub fn on(builder: Builder, version: u32, parameters: &[(&str, &str)]) -> Result<Self> {
+    /// The same on a cluster that was prepared otherwise, with something done to each server before the cluster is told of
+    /// it.
+    pub fn on(
+        builder: Builder,
+        version: u32,
+        parameters: &[(&str, &str)],
+        prepare: impl Fn(&Server) -> Result<()>,
+    ) -> Result<Self> {
         let cluster = builder.agent("postgresql")?.start()?;
         let mut servers = Vec::new();
         for node in &cluster.nodes {
@@ -61,6 +67,7 @@ impl Pair {
         for server in &servers[1..] {
             server.copy(&servers[0])?;
         }
+        servers.iter().try_for_each(prepare)?;
         cluster.wait_quorum(cluster.nodes.len())?;
         cluster.load(&configuration(&servers, parameters))?;
         let writer = Writer::start(address())?;

@@ -57,7 +57,10 @@ fn an_old_primary_with_rows_of_its_own_is_refused_and_rewound_when_asked() -> Re
             wait::until("the base backup", SETTLE, wait::TOOL, began)?;
             pair.healthy()?;
             broken.await_replay(primary)?;
-            ensure!(broken.command(&["test", "-d", &format!("{}.old", broken.data)])?.run()?.status.success());
+            // What it was is kept no longer than until it streams.
+            let removed = || Ok(pair.log(&broken)?.contains(", which that replaced, was removed"));
+            wait::until("the old directory to be removed", SETTLE, wait::TOOL, removed)?;
+            ensure!(!broken.command(&["test", "-e", &format!("{}.old", broken.data)])?.run()?.status.success());
             ensure!(broken.read("postgresql.conf")?.contains("wal_log_hints"));
             ensure!(primary.postmaster()? == postmaster, "a reloadable parameter restarted the primary");
             Ok(())

@@ -71,7 +71,7 @@ fn is_given_up(pair: &Pair) -> Result<()> {
 fn a_standby_that_lacks_what_the_primary_wrote_alone_waits_for_it() -> Result<()> {
     with_cluster(USUAL, || {
         let stays_off = Cluster::builder(2).restart_after(None);
-        let pair = Pair::on(stays_off, USUAL, &[("sync", "prefer"), ("rejoin", "rewind")])?;
+        let pair = Pair::on(stays_off, USUAL, &[("sync", "prefer"), ("rejoin", "rewind")], |_| Ok(()))?;
         pair.play("a standby that lacks rows waits for the primary", waits_for_the_primary)?;
         pair.play("what the primary wrote alone is given up", is_given_up)
     })

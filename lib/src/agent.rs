@@ -211,11 +211,13 @@ impl Run {
     /// Pacemaker hears of a recurring monitor only when its exit status changes (`cmd_finalize`, `last_notify_rc` in its
     /// execd_commands.c). Of an instance that stays degraded for another reason only the log can tell.
     fn log_new_reason(&self, finding: &Finding) {
-        let Some(reason) = &finding.reason else {
+        if finding.reason.is_none() {
             // There is none as a rule; what cannot be removed is only logged once more some day.
             let _ = self.store.remove(REASON);
             return;
-        };
+        }
+        // The exit reason may lack what there was no room for.
+        let reason = &finding.summary;
         if self.store.read(REASON).ok().flatten().as_ref() != Some(reason) {
             self.log.warning(reason);
             let _ = self.store.write(REASON, reason);

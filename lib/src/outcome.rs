@@ -31,6 +31,10 @@ impl State {
     }
 }
 
+/// So many bytes of an exit reason reach Pacemaker's users; what is longer is cut off in the middle of a word
+/// (`EXIT_REASON_MAX_LEN`, 128 with the end of the string, and `parse_exit_reason` in its execd_commands.c).
+const LONGEST_REASON: usize = 127;
+
 /// A monitor's answer: the state, and the sentence that explains it where there is something to explain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
@@ -38,7 +42,7 @@ pub struct Finding {
     pub state: State,
     /// What is wrong and what to do about it; becomes the exit reason.
     pub reason: Option<String>,
-    /// What was found, for the person who runs monitor by hand.
+    /// What was found, for the log and for the person who runs monitor by hand.
     pub summary: String,
 }
 
@@ -53,6 +57,25 @@ impl Finding {
         let reason = reason.into();
         Self { state, summary: reason.clone(), reason: Some(reason) }
     }
+
+    /// A state with several things wrong in it, the most important first. The exit reason has as many whole sentences as
+    /// Pacemaker shows, and says how many more there are; the summary, and so the log, has all.
+    pub fn because_of(state: State, reasons: &[String]) -> Self {
+        Self { state, summary: reasons.join("; "), reason: Some(fitting(reasons)) }
+    }
+}
+
+/// The first sentence however long it is, and those behind it for which there is room.
+fn fitting(reasons: &[String]) -> String {
+    let shown = |count: usize| {
+        let text = reasons[..count].join("; ");
+        match reasons.len() - count {
+            0 => text,
+            left => format!("{text}; and {left} more, see the log"),
+        }
+    };
+    let most = (1..=reasons.len()).rev().map(shown).find(|text| text.len() <= LONGEST_REASON);
+    most.or_else(|| reasons.first().cloned()).unwrap_or_default()
 }
 
 /// The failures of OCF 1.1 ("Return codes"). All but `Generic` are hard errors: Pacemaker does not try this node again,
@@ -181,6 +204,33 @@ mod tests {
         for (kind, status) in kinds {
             assert_eq!(exit_status(&Err(Failure::new(kind, ""))), status, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn of_several_reasons_pacemaker_gets_whole_sentences_and_the_log_gets_all() {
+        let reasons = |lengths: &[usize]| lengths.iter().map(|length| "x".repeat(*length)).collect::<Vec<_>>();
+        for (lengths, shown) in [
+            (&[20, 30][..], 2),
+            // 127 bytes in all, and one more.
+            (&[60, 65], 2),
+            (&[60, 66], 1),
+            (&[40, 40, 60, 10], 2),
+            (&[60, 60, 60], 1),
+        ] {
+            let reasons = reasons(lengths);
+            let finding = Finding::because_of(State::Degraded, &reasons);
+            let reason = finding.reason.unwrap();
+            let left = reasons.len() - shown;
+            let more = if left > 0 { format!("; and {left} more, see the log") } else { String::new() };
+            assert_eq!(reason, reasons[..shown].join("; ") + &more, "{lengths:?}");
+            assert!(reason.len() <= LONGEST_REASON);
+            assert_eq!(finding.summary, reasons.join("; "));
+        }
+        // The first one is said as a whole: what Pacemaker cuts off a person who runs monitor by hand can read.
+        let long = reasons(&[200, 10]);
+        assert_eq!(Finding::because_of(State::Degraded, &long).reason, Some(long[0].clone()));
+        let one = Finding::because_of(State::Degraded, &long[..1]);
+        assert_eq!(one, Finding::because(State::Degraded, long[0].clone()));
     }
 
     #[test]

@@ -32,8 +32,9 @@ A start always makes a standby, whatever the server was before; only a promotion
 candidates compare how much of the log each has, by timeline and LSN. A primary is demoted by an orderly shutdown and a \
 start as standby.
 
-A monitor starts no program, but on a standby once a minute the one that asks for the primary's history: it connects once to the server's Unix socket, as the server's user, and is answered within \
-its timeout or says that it was not. A server that is full, starting, or in recovery from the crash of one process is not \
+A monitor starts no program, but on a standby once a minute the one that asks for the primary's history, and on one that \
+does not stream psql: it connects once to the server's Unix socket, as the server's user, and is answered within its \
+timeout or says that it was not. A server that is full, starting, or in recovery from the crash of one process is not \
 taken for one that has failed.
 
 A stop needs neither a valid configuration nor the server's programs, and ends with 0 only when no process of the server \
@@ -48,6 +49,7 @@ const ACTIONS: &[Advertised] = &[
     Advertised::new(Action::Monitor, 30).depth(0).every(10, Some("Promoted")),
     Advertised::new(Action::Monitor, 30).depth(0).every(11, Some("Unpromoted")),
     Advertised::new(Action::Monitor, 30).depth(10).every(61, Some("Promoted")),
+    Advertised::new(Action::Monitor, 30).depth(10).every(67, Some("Unpromoted")),
     Advertised::new(Action::Reload, 60),
     Advertised::new(Action::ReloadAgent, 60),
     Advertised::new(Action::ValidateAll, 20).depth(0),
@@ -74,7 +76,7 @@ DATADIR/ocf-postgresql.conf holds the agent's settings: primary_conninfo (before
 recovery_target_timeline, wal_retrieve_retry_interval, wal_receiver_timeout and wal_sender_timeout, and where the \
 parameters ask for them primary_slot_name and synchronous_standby_names. It is written anew at every start.
 
-DATADIR.diverged holds log that a rewind has taken back. DATADIR.rewinding is there while a rewind is under way, or after \
+DATADIR.diverged holds log that a rewind or a base backup has taken back. DATADIR.rewinding is there while a rewind is under way, or after \
 one was interrupted: then the data directory must not be started.
 
 /run/resource-agents/postgresql-INSTANCE.role holds the role that the cluster gave the instance.";
@@ -90,7 +92,15 @@ Pacemaker takes 0, 8, 190 and 191 for success:
     9    the promoted server has failed
     1    the unpromoted server has failed, or nobody can tell
 
-Check level 10 writes a message into the primary's log and flushes it.";
+Of several reasons the exit reason has as many whole sentences as Pacemaker shows (127 bytes), the most important first; \
+the log has all.
+
+Check level 10 writes a record into the primary's log and flushes it; on a standby it asks the other nodes which one is the \
+primary now, and says when the standby streams from another server than that (PostgreSQL 11 and later tell), on another \
+timeline, or without its slot.
+
+A standby that has not streamed for 30 seconds asks the primary why, once a minute, with psql and as its receiver would: a \
+wrong or missing password, a password file that others may read and another database are named with what to do.";
 
 const SCORE: &str = "\
 100 the primary; 55 a server that was the primary when it went down, after its start; 50 a standby that streams; 40 one that \
@@ -110,13 +120,16 @@ That needs primary_hosts with the nodes' names.
 
 A primary that fails is started again where it was, because what it acknowledged is on its own disk for certain and \
 elsewhere perhaps. If it fails again within ten minutes, its score falls to 5 for a minute, and another node's is promoted, \
-if that has as much of the log.";
+if that has as much of the log. One that ended because its disk is full gives way at once, and where commits waited for a \
+standby, takes no part in the comparison while the disk is full: what it has more was acknowledged to nobody.";
 
 const REJOIN: &str = "\
 An old primary that has written what the new one never received does not become a standby by itself. With rejoin=manual a \
 start refuses it, and its exit reason has the command that mends it; with rejoin=rewind the start keeps the log that only \
-this node has in DATADIR.diverged, and runs pg_rewind; with rejoin=basebackup it takes a new base backup, and keeps the old \
-data directory as DATADIR.old. An interrupted rewind is never started. Give start the time that these may take.";
+this node has in DATADIR.diverged, and runs pg_rewind; with rejoin=basebackup it keeps that log too, takes a new base backup, \
+and keeps the old data directory as DATADIR.old until the server streams with the new one; a monitor then has it removed, \
+and the log says so. An interrupted rewind is never started; an exchange of directories that was interrupted is completed \
+by the next start. Give start the time that these may take.";
 
 const BY_HAND: &str = "\
 Each action can be run by hand, as root, with -o for parameters; on a terminal it says in words what it found:

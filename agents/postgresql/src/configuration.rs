@@ -78,6 +78,13 @@ impl Own {
         place(installed, &path, text.as_bytes()).map(|()| true)
     }
 
+    /// Whether commits waited for a standby with the file that the server has, or had last.
+    pub(crate) fn has_sync_names(data: &Path) -> bool {
+        let text = fs::read_to_string(data.join(OWN_FILE)).unwrap_or_default();
+        let names = text.lines().find_map(|line| line.strip_prefix("synchronous_standby_names = "));
+        names.is_some_and(|names| names != "''")
+    }
+
     /// Makes the server start as a standby.
     pub(crate) fn write_signal(&self, installed: &Installation) -> Result<()> {
         if installed.version.has_signal_file() {

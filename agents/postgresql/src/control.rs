@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 
 use crate::position::Lsn;
 
+const FILE: &str = "global/pg_control";
+
 /// `DBState` of PostgreSQL (catalog/pg_control.h), unchanged in 9.5 to 18.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ClusterState {
@@ -21,16 +23,14 @@ pub(crate) enum ClusterState {
 }
 
 impl ClusterState {
-    /// Reads the 20 bytes at the beginning of global/pg_control that are the same in all versions: system identifier (8
-    /// bytes), version of the file (4), of the catalogue (4), and the state (4), in the machine's byte order.
+    /// Reads it.
     pub(crate) fn read(data: &Path) -> Result<Self> {
-        let path = data.join("global/pg_control");
-        let mut head = [0; 20];
-        let read = File::open(&path).and_then(|mut file| file.read_exact(&mut head));
-        read.with_context(|| format!("cannot read {}", path.display()))?;
+        let head = head(data)?;
         let number = u32::from_ne_bytes([head[16], head[17], head[18], head[19]]);
         let state = Self::from_number(number);
-        state.with_context(|| format!("{}: {number} is no state of a cluster; is it PostgreSQL's?", path.display()))
+        state.with_context(|| {
+            format!("{}/{FILE}: {number} is no state of a cluster; is it PostgreSQL's?", data.display())
+        })
     }
 
     fn from_number(number: u32) -> Option<Self> {
@@ -54,6 +54,22 @@ impl ClusterState {
             Self::StartingUp | Self::CrashRecovery => None,
         }
     }
+}
+
+/// What a database and its copies have in common, and no other database has.
+pub(crate) fn system_identifier(data: &Path) -> Result<u64> {
+    let head = head(data)?;
+    Ok(u64::from_ne_bytes([head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7]]))
+}
+
+/// The 20 bytes at the beginning that are the same in all versions: system identifier (8 bytes), version of the file (4),
+/// of the catalogue (4), and the state (4), in the machine's byte order.
+fn head(data: &Path) -> Result<[u8; 20]> {
+    let path = data.join(FILE);
+    let mut head = [0; 20];
+    let read = File::open(&path).and_then(|mut file| file.read_exact(&mut head));
+    read.with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(head)
 }
 
 /// What pg_controldata prints, as far as it matters here. Used where a program may be started, not in a monitor.

@@ -35,6 +35,15 @@ impl Hosts {
         }
     }
 
+    /// The address of a node, as far as it was given.
+    pub(crate) fn of(&self, node: &str) -> Option<&str> {
+        match self {
+            Self::Unknown => None,
+            Self::Moving(address) => Some(address),
+            Self::Each(pairs) => pairs.iter().find(|(name, _)| name == node).map(|(_, at)| at.as_str()),
+        }
+    }
+
     /// The names of the other nodes, as far as they were given.
     pub(crate) fn other_nodes(&self, node: &str) -> Vec<&str> {
         match self {
@@ -71,6 +80,7 @@ mod tests {
         let hosts = Hosts::parse("n1:192.0.2.1, n2:[2001:db8::2] n3:db3.example").unwrap();
         assert_eq!(hosts.others("n1"), ["2001:db8::2", "db3.example"]);
         assert_eq!(hosts.other_nodes("n3"), ["n1", "n2"]);
+        assert_eq!((hosts.of("n1"), hosts.of("stranger")), (Some("192.0.2.1"), None));
         assert_eq!(hosts.others("stranger").len(), 3);
         assert_eq!(Hosts::parse("192.0.2.9").unwrap().others("n1"), ["192.0.2.9"]);
     }

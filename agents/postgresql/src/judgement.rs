@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use ocf::{LAST_RESORT, State};
 
+use crate::configuration::slot_name;
 use crate::contact::Closed;
 use crate::control::ClusterState;
 use crate::parameters::{Rejoin, Sync};
+use crate::peers::Told;
 use crate::position::{Lsn, Standing};
 use crate::record::Role;
 use crate::server::{Primary, Said, Standby};
@@ -56,6 +58,14 @@ pub(crate) struct Facts {
     pub(crate) lacks: Option<(String, Duration)>,
     /// A file system that is nearly full.
     pub(crate) disk: Option<String>,
+    /// It is so full that a server writes nothing more.
+    pub(crate) disk_full: bool,
+    /// The primary by its own word, heard at check level 10.
+    pub(crate) primary: Option<Told>,
+    /// What a standby that does not stream is told by the primary.
+    pub(crate) why_deaf: Option<String>,
+    /// The slot that this node has on the primary, where slots are used.
+    pub(crate) slot: Option<String>,
     /// What a round trip to the disk found wrong, at check level 10.
     pub(crate) write: Option<String>,
     /// Of the parameters.
@@ -70,8 +80,8 @@ pub(crate) struct Facts {
 /// What monitor says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// This state, and what is wrong with it.
-    Found(State, Option<String>),
+    /// This state, and what is wrong with it, the most important first.
+    Found(State, Vec<String>),
     /// The resource has failed.
     Failed(String),
 }
@@ -90,6 +100,8 @@ pub(crate) enum Fitness {
     /// The promoted instance has failed. What it acknowledged is on its own disk, and for certain nowhere else: once it is
     /// started again where it was; the next time others come first.
     Failed,
+    /// The same, where it would fail again at once.
+    Hopeless,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,14 +130,19 @@ pub(crate) fn judge(facts: &Facts) -> Judgement {
 }
 
 fn absent(facts: &Facts) -> Judgement {
-    let reason = facts
-        .role
-        .map(|_| "the server does not run, and nobody of the cluster stopped it; its log says why".to_owned());
-    Judgement { verdict: Verdict::Found(State::NotRunning, reason), fitness: fitness_after_failure(facts) }
+    let gone = || "the server does not run, and nobody of the cluster stopped it; its log says why".to_owned();
+    // A full disk is what ends a server, and what its log says then.
+    let reasons = facts.role.map_or_else(Vec::new, |_| said([facts.disk.clone(), Some(gone())]));
+    Judgement { verdict: Verdict::Found(State::NotRunning, reasons), fitness: fitness_after_failure(facts) }
 }
 
+/// Started again where its disk is full a primary fails again.
 fn fitness_after_failure(facts: &Facts) -> Fitness {
-    if was_promoted(facts) { Fitness::Failed } else { Fitness::Unchanged }
+    match (was_promoted(facts), facts.disk_full) {
+        (true, true) => Fitness::Hopeless,
+        (true, false) => Fitness::Failed,
+        (false, _) => Fitness::Unchanged,
+    }
 }
 
 fn was_promoted(facts: &Facts) -> bool {
@@ -133,8 +150,11 @@ fn was_promoted(facts: &Facts) -> bool {
 }
 
 fn failed(facts: &Facts, reason: String) -> Judgement {
-    let verdict =
-        if was_promoted(facts) { Verdict::Found(State::FailedPromoted, Some(reason)) } else { Verdict::Failed(reason) };
+    let verdict = if was_promoted(facts) {
+        Verdict::Found(State::FailedPromoted, said([Some(reason), facts.disk.clone()]))
+    } else {
+        Verdict::Failed(reason)
+    };
     Judgement { verdict, fitness: fitness_after_failure(facts) }
 }
 
@@ -152,7 +172,7 @@ fn closed(facts: &Facts, why: Closed, words: &str) -> Judgement {
         Closed::Refused | Closed::Stopping => words.to_owned(),
     };
     let state = if primary { State::DegradedPromoted } else { State::Degraded };
-    let verdict = Verdict::Found(state, Some(join(&[facts.wrong.clone(), Some(reason), facts.disk.clone()])));
+    let verdict = Verdict::Found(state, said([Some(reason), facts.disk.clone(), facts.wrong.clone()]));
     Judgement { verdict, fitness: Fitness::Unchanged }
 }
 
@@ -171,8 +191,13 @@ fn promoted(facts: &Facts, primary: &Primary) -> Judgement {
         let kept = slot.kept.unwrap_or_default();
         Some(format!("slot {} keeps {kept} bytes of WAL; it is dropped beyond max_slot_wal, {most}", slot.name))
     });
-    let wrong = [facts.wrong.clone(), facts.write.clone(), alone, kept, facts.disk.clone()];
-    let verdict = sound_or(&wrong, State::RunningPromoted, State::DegradedPromoted);
+    // A slot that was made a moment ago is taken up with the standby's next connection.
+    let slotless = primary.slots.iter().filter(|_| facts.slot.is_some()).find(|slot| !slot.active).and_then(|slot| {
+        let node = streaming.iter().find(|node| slot_name(node) == slot.name)?;
+        Some(format!("{node} streams without its slot {}: restart its server, or WAL it lacks is not kept", slot.name))
+    });
+    let wrong = [facts.write.clone(), facts.disk.clone(), alone, kept, slotless, facts.wrong.clone()];
+    let verdict = sound_or(wrong, State::RunningPromoted, State::DegradedPromoted);
     Judgement { verdict, fitness: Fitness::Serving }
 }
 
@@ -182,9 +207,12 @@ fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
     {
         return Judgement { fitness: Fitness::Unfit, ..failed(facts, format!("{parted}; a start mends that")) };
     }
-    let deaf = (!standby.streaming && facts.silence >= SETTLES).then(|| {
+    let deaf = is_deaf(facts, standby.streaming).then(|| {
         if facts.follows_somebody {
-            "the standby does not stream from a primary: its log says why".to_owned()
+            facts
+                .why_deaf
+                .clone()
+                .unwrap_or_else(|| "the standby does not stream from a primary: its log says why".to_owned())
         } else {
             "the standby follows nobody: set primary_hosts".to_owned()
         }
@@ -205,8 +233,38 @@ fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
         // What start said of it: it knows whether the server was a primary before.
         _ => Fitness::Unchanged,
     };
-    let wrong = [facts.wrong.clone(), diverged, lacks, deaf, behind, paused, facts.disk.clone()];
-    Judgement { verdict: sound_or(&wrong, State::Running, State::Degraded), fitness }
+    // What a full disk is the cause of is said behind it.
+    let wrong =
+        [diverged, lacks, facts.disk.clone(), deaf, astray(facts, standby), behind, paused, facts.wrong.clone()];
+    Judgement { verdict: sound_or(wrong, State::Running, State::Degraded), fitness }
+}
+
+/// Whether it has not streamed for too long.
+pub(crate) fn is_deaf(facts: &Facts, streaming: bool) -> bool {
+    !streaming && facts.silence >= SETTLES
+}
+
+/// A standby that streams, and not what it should: from another server than the one that says it is the primary, on
+/// another timeline, or without its slot. That it is the same database the server has seen to itself: a receiver ends
+/// where the system identifiers differ (WalReceiverMain, walreceiver.c).
+fn astray(facts: &Facts, standby: &Standby) -> Option<String> {
+    let source = standby.source.as_ref()?;
+    if let Some(told) = &facts.primary {
+        if let (Some(from), Some(at)) = (&source.host, &told.address)
+            && from != at
+        {
+            return Some(format!("the standby streams from {from}, and the primary is {} at {at}", told.node));
+        }
+        if source.timeline != told.timeline {
+            let (here, there) = (source.timeline, told.timeline);
+            return Some(format!(
+                "the standby streams timeline {here}, and that of the primary, {}, is {there}",
+                told.node
+            ));
+        }
+    }
+    let slot = facts.slot.as_ref().filter(|slot| source.slot.as_ref() != Some(slot))?;
+    Some(format!("the standby streams without its slot {slot}: the WAL it lacks may not be kept for it; restart it"))
 }
 
 /// The sentence about a standby that the primary's history has left behind.
@@ -220,13 +278,13 @@ pub(crate) fn diverged(standing: Option<Standing>, own: Lsn) -> Option<String> {
     }
 }
 
-fn sound_or(wrong: &[Option<String>], sound: State, degraded: State) -> Verdict {
-    let reason = join(wrong);
-    if reason.is_empty() { Verdict::Found(sound, None) } else { Verdict::Found(degraded, Some(reason)) }
+fn sound_or<const N: usize>(wrong: [Option<String>; N], sound: State, degraded: State) -> Verdict {
+    let reasons = said(wrong);
+    Verdict::Found(if reasons.is_empty() { sound } else { degraded }, reasons)
 }
 
-fn join(wrong: &[Option<String>]) -> String {
-    wrong.iter().flatten().map(String::as_str).collect::<Vec<_>>().join("; ")
+fn said<const N: usize>(wrong: [Option<String>; N]) -> Vec<String> {
+    wrong.into_iter().flatten().collect()
 }
 
 #[cfg(test)]

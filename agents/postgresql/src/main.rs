@@ -16,6 +16,7 @@ mod control;
 mod demote;
 mod election;
 mod hosts;
+mod inquiry;
 mod installation;
 mod judgement;
 mod lacking;
@@ -100,7 +101,8 @@ impl Agent for Postgresql {
     }
 
     fn background(&self, run: &Run) -> Done {
-        promote::settle(run, &self.settings)
+        promote::settle(run, &self.settings)?;
+        base_backup::discard(run, &self.settings)
     }
 }
 

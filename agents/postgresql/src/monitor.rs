@@ -1,19 +1,25 @@
 //! What the instance is: one look, one judgement, and what follows from it for the others.
 
+use std::path::Path;
 use std::time::Duration;
 
+use anyhow::Result;
 use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, NEVER, Run, State};
 
+use crate::configuration::{Own, slot_name};
 use crate::control::ClusterState;
-use crate::judgement::{Facts, Fitness, Judgement, SERVING, Seen, Verdict, judge};
+use crate::inquiry;
+use crate::installation::Version;
+use crate::judgement::{Facts, Fitness, Judgement, SERVING, Seen, Verdict, is_deaf, judge};
 use crate::lacking;
 use crate::parameters::Settings;
 use crate::peers;
 use crate::position::Position;
 use crate::record;
 use crate::server::{self, Said};
-use crate::survey::{Survey, nearly_full};
+use crate::survey::{Disk, Survey, disk};
 use crate::upkeep;
+use crate::wire::Wire;
 
 pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
     if settings.place_is_wrong {
@@ -29,8 +35,8 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
     }
     match verdict {
         Verdict::Failed(reason) => Err(Failure::generic(reason)),
-        Verdict::Found(state, Some(reason)) => Ok(Finding::because(state, reason)),
-        Verdict::Found(state, None) => Ok(Finding::plain(state, summary(&survey, state))),
+        Verdict::Found(state, reasons) if reasons.is_empty() => Ok(Finding::plain(state, summary(&survey, state))),
+        Verdict::Found(state, reasons) => Ok(Finding::because_of(state, &reasons)),
     }
 }
 
@@ -38,28 +44,44 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
     let answering = survey.said().cloned();
     let own = answering.as_ref().and_then(|said| said.position(&survey.data).ok());
     let standby = matches!(answering, Some(Said::Standby(_)));
+    let thorough = run.check_level() >= 10;
     let write = match (&answering, survey.wire.as_mut()) {
-        (Some(Said::Primary(_)), Some(wire)) if run.check_level() >= 10 => write_through(wire).err(),
+        (Some(Said::Primary(_)), Some(wire)) if thorough => write_through(wire, &survey.data).err(),
         _ => None,
     };
     let running = !matches!(survey.seen, Seen::Absent);
-    Facts {
+    let role = record::role(&run.store);
+    // Of a server that nobody has started there is nothing to say.
+    let disk = if running || role.is_some() { disk(&survey.data, settings.disk_min_free) } else { Disk::default() };
+    let own_node = peers::own_name(run);
+    let mut facts = Facts {
         control: if running { ClusterState::read(&survey.data).ok() } else { None },
-        role: record::role(&run.store),
+        role,
         silence: silence(run, answering.as_ref()),
         against_primary: own.filter(|_| standby).and_then(|own| peers::against_primary(run, &own)),
         has_streamed: record::has_streamed(&run.store),
         lacks: if standby { lacks(run) } else { None },
-        disk: settings.disk_min_free.filter(|_| running).and_then(|least| nearly_full(&survey.data, least)),
+        disk: disk.short,
+        disk_full: disk.full,
+        primary: if standby && thorough { peers::primary(run, &settings.hosts) } else { None },
+        why_deaf: None,
+        slot: settings.use_slots.then(|| slot_name(&own_node)),
         write: write.map(|error| format!("a transaction could not be written to the disk: {error:#}")),
         wrong: settings.wrong.clone(),
-        follows_somebody: !settings.hosts.others(&peers::own_name(run)).is_empty(),
+        follows_somebody: !settings.hosts.others(&own_node).is_empty(),
         rejoin: settings.rejoin,
         sync: settings.sync,
         max_lag: settings.max_lag,
         max_slot_wal: settings.max_slot_wal.filter(|_| settings.use_slots),
         seen: survey.seen.clone(),
+    };
+    if let Some(Said::Standby(standby)) = &answering
+        && facts.follows_somebody
+        && is_deaf(&facts, standby.streaming)
+    {
+        facts.why_deaf = inquiry::why_deaf(run, settings);
     }
+    facts
 }
 
 /// The primary that wrote without this node, if a start or a promotion found one. Asked again until it is no longer so.
@@ -91,11 +113,10 @@ fn silence(run: &Run, said: Option<&Said>) -> Duration {
     })
 }
 
-/// A message in the log that means nothing to anybody, and its flush: no table is needed for it. It does not wait for
-/// standbys, which would say nothing of this node's disk.
-fn write_through(wire: &mut crate::wire::Wire) -> anyhow::Result<()> {
+/// To the disk and back. It does not wait for standbys, which would say nothing of this node's disk.
+fn write_through(wire: &mut Wire, data: &Path) -> Result<()> {
     server::ask(wire, "SET synchronous_commit = local")?;
-    server::ask(wire, "SELECT pg_logical_emit_message(true, 'ocf', '')").map(drop)
+    server::ask(wire, server::writing(Version::read(data)?)).map(drop)
 }
 
 /// What the promoted instance sees to while it is at it, unless another action is at work; a fault in it is logged and
@@ -105,7 +126,7 @@ fn tend(run: &Run, settings: &Settings, survey: &mut Survey) {
     let (Seen::Answering(said), Some(wire)) = (&survey.seen, survey.wire.as_mut()) else { return };
     let tended = match said {
         Said::Primary(primary) => upkeep::of_primary(run, settings, &survey.data, primary, wire, &[]),
-        Said::Standby(standby) => upkeep::of_standby(run, standby, wire),
+        Said::Standby(standby) => upkeep::of_standby(run, &survey.data, standby, wire),
     };
     if let Err(error) = tended {
         run.log.warning(&format!("{error:#}"));
@@ -118,14 +139,22 @@ fn tell_cluster(run: &Run, survey: &Survey, fitness: Fitness) {
         Fitness::Serving => cluster.promotion_score(Some(SERVING)),
         Fitness::Score(score) => cluster.promotion_score(Some(Lapse::reduced(run, score))),
         Fitness::Unfit => cluster.promotion_score(Some(NEVER)),
-        Fitness::Failed => match record::failed_again(&run.store) {
-            Ok(false) => {}
-            Ok(true) => {
-                Lapse::Serving.note(run);
-                cluster.promotion_score(Some(LAST_RESORT));
+        Fitness::Failed | Fitness::Hopeless => {
+            if fitness == Fitness::Hopeless
+                && Own::has_sync_names(&survey.data)
+                && let Err(error) = record::note_yielding(&run.store)
+            {
+                run.log.warning(&format!("{error:#}"));
             }
-            Err(error) => run.log.warning(&format!("{error:#}")),
-        },
+            match record::failed_again(&run.store) {
+                Ok(false) if fitness == Fitness::Failed => {}
+                Ok(_) => {
+                    Lapse::Serving.note(run);
+                    cluster.promotion_score(Some(LAST_RESORT));
+                }
+                Err(error) => run.log.warning(&format!("{error:#}")),
+            }
+        }
         Fitness::Unchanged => {}
     }
     if let Some(said @ Said::Primary(_)) = survey.said() {

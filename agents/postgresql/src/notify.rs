@@ -5,8 +5,9 @@ use ocf::{Notification, Operation, Run, When};
 use crate::monitor;
 use crate::parameters::Settings;
 use crate::peers;
+use crate::record;
 use crate::server::Said;
-use crate::survey::Survey;
+use crate::survey::{Survey, disk};
 use crate::upkeep;
 
 pub(crate) fn notify(run: &Run, settings: &Settings, notification: &Notification) {
@@ -32,7 +33,15 @@ pub(crate) fn notify(run: &Run, settings: &Settings, notification: &Notification
 }
 
 fn tell_position(run: &Run, settings: &Settings) {
-    match Survey::take(run, settings).map(|survey| monitor::position(&survey)) {
+    let survey = Survey::take(run, settings);
+    if survey.as_ref().is_ok_and(|survey| record::yields(&run.store) && disk(&survey.data, None).full) {
+        run.log.warning(
+            "the server's disk is full, and what it has more than the others was acknowledged to nobody, for commits waited \
+             for them: it takes no part in the election",
+        );
+        return peers::abstain(run);
+    }
+    match survey.map(|survey| monitor::position(&survey)) {
         Ok(Some(position)) => peers::publish_position(run, &position),
         Ok(None) => run.log.warning("the server does not say where it is in the log; it takes no part in the election"),
         Err(error) => run.log.warning(&format!("{error:#}")),

@@ -194,7 +194,8 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
         short: "What to do with an old primary that has gone its own way",
         long: "What a start does when this node has written what the new primary does not have: manual refuses and says \
                which command mends it; rewind keeps the WAL that only this node has aside, in DATADIR.diverged, and runs \
-               pg_rewind; basebackup takes a new base backup, and keeps the old data directory as DATADIR.old. start needs a \
+               pg_rewind; basebackup keeps that WAL too, takes a new base backup, and keeps the old data directory as DATADIR.old \
+               until the server streams with the new one; then it is removed. start needs a \
                timeout for either: an interrupted pg_rewind leaves a directory that is good for nothing.",
         ..Parameter::TEXT
     },

@@ -8,6 +8,7 @@ use std::time::Duration;
 use nix::unistd::gethostname;
 use ocf::{Deadline, Run};
 
+use crate::hosts::Hosts;
 use crate::position::{Lsn, Position, Standing};
 
 /// How old the word about the primary's history may be in a monitor. Asking costs a process.
@@ -48,12 +49,32 @@ pub(crate) fn against_primary_now(run: &Run, own: &Position) -> Option<Standing>
     against_primary_of(run, own, Duration::ZERO)
 }
 
-fn against_primary_of(run: &Run, own: &Position, age: Duration) -> Option<Standing> {
+/// The primary by its own word.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) node: String,
+    /// As primary_hosts has it.
+    pub(crate) address: Option<String>,
+    pub(crate) timeline: u32,
+}
+
+/// Who says now that it is the primary.
+pub(crate) fn primary(run: &Run, hosts: &Hosts) -> Option<Told> {
+    let (node, position) = primary_told(run, Duration::ZERO)?;
+    Some(Told { address: hosts.of(&node).map(str::to_owned), node, timeline: position.timeline })
+}
+
+/// The other node that says it is the primary, and its history. Of two the one on the newer timeline was promoted later.
+fn primary_told(run: &Run, age: Duration) -> Option<(String, Position)> {
     let own_name = own_name(run);
-    let told = run.cluster().attribute_of_all(&attribute(run, "history"), age);
-    let others =
-        told.iter().filter(|(node, _)| *node != own_name).filter_map(|(_, value)| Position::from_attribute(value));
-    let newest = others.max_by_key(|position| position.timeline)?;
+    let told = run.cluster().attribute_of_all(&attribute(run, "history"), age).into_iter();
+    let others = told.filter(|(node, _)| *node != own_name);
+    let known = others.filter_map(|(node, value)| Some((node, Position::from_attribute(&value)?)));
+    known.max_by_key(|(_, position)| position.timeline)
+}
+
+fn against_primary_of(run: &Run, own: &Position, age: Duration) -> Option<Standing> {
+    let (_, newest) = primary_told(run, age)?;
     Some(match own.against(&newest) {
         // On the same timeline it is behind or has everything: how much of it there is was not told.
         Standing::Ahead | Standing::Equal if own.timeline == newest.timeline => Standing::Behind,
@@ -66,20 +87,26 @@ pub(crate) fn publish_position(run: &Run, position: &Position) {
     run.cluster().private_attribute(&attribute(run, "position"), &position.to_attribute());
 }
 
+/// Tells the others not to wait for this candidate's place: it takes no part in the election.
+pub(crate) fn abstain(run: &Run) {
+    run.cluster().private_attribute(&attribute(run, "position"), "abstains");
+}
+
 /// After a promotion the places of before mean nothing.
 pub(crate) fn withdraw_position(run: &Run) {
     run.cluster().private_attribute(&attribute(run, "position"), "");
 }
 
-/// Where the candidates `nodes` are in the log. Waits a little for those that have not been heard of.
+/// Where the candidates `nodes` are in the log, as far as they take part. Waits a little for those that have not been heard
+/// of.
 pub(crate) fn positions(run: &Run, nodes: &[String], deadline: Deadline) -> Vec<(String, Position)> {
     let patience = deadline.at_most(ON_ITS_WAY);
     loop {
         let told = run.cluster().attribute_of_all(&attribute(run, "position"), Duration::ZERO);
-        let known = told.into_iter().filter(|(node, _)| nodes.contains(node));
-        let known: Vec<_> = known.filter_map(|(node, text)| Some((node, Position::from_attribute(&text)?))).collect();
-        if known.len() == nodes.len() || !patience.sleep(ASK_AGAIN) {
-            return known;
+        let heard: Vec<_> = told.into_iter().filter(|(node, text)| nodes.contains(node) && !text.is_empty()).collect();
+        if heard.len() == nodes.len() || !patience.sleep(ASK_AGAIN) {
+            let place = |(node, text): (String, String)| Some((node, Position::from_attribute(&text)?));
+            return heard.into_iter().filter_map(place).collect();
         }
     }
 }

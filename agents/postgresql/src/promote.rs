@@ -17,19 +17,23 @@ use crate::peers;
 use crate::postmaster::{self, Processes};
 use crate::record::{self, Role};
 use crate::server::{Said, ask, one};
-use crate::survey::Survey;
+use crate::survey::{Survey, disk, place};
 use crate::upkeep;
 use crate::wire::Wire;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
-    let done = carry_out(run, settings);
-    if done.is_err() {
+    carry_out(run, settings).map_err(|failure| {
         Lapse::Promotion.note(run);
         run.cluster().promotion_score(Some(NEVER));
-    }
-    done
+        // A server that cannot write its new timeline ends, and does not say so to whoever promoted it.
+        let disk = disk(&place(run, settings), settings.disk_min_free);
+        match disk.short.filter(|_| disk.full) {
+            Some(short) => Failure::new(failure.kind(), format!("{short}; {}", failure.reason())),
+            None => failure,
+        }
+    })
 }
 
 fn carry_out(run: &Run, settings: &Settings) -> Done {

@@ -15,6 +15,10 @@ const TOLD: &str = "told";
 const LACKS: &str = "lacks";
 /// Since when nothing streams.
 const SILENT: &str = "silent";
+/// What the primary said to a standby that does not stream.
+const INQUIRY: &str = "inquiry";
+/// The promoted instance ended with a full disk, and commits waited for a standby until then.
+const YIELDS: &str = "yields";
 /// When the promoted instance failed.
 const FAILED: &str = "failed";
 /// A failure so long ago has nothing to do with the next one.
@@ -41,15 +45,19 @@ pub(crate) fn role(store: &Store) -> Option<Role> {
 pub(crate) fn set_role(store: &Store, role: Role) -> Result<()> {
     let word = match role {
         Role::Unpromoted => "unpromoted",
-        Role::Promoted => "promoted",
+        // What it acknowledges from here on it may acknowledge alone.
+        Role::Promoted => {
+            store.remove(YIELDS)?;
+            "promoted"
+        }
     };
-    [STREAMED, SILENT, TOLD, LACKS].iter().try_for_each(|kind| store.remove(kind))?;
+    [STREAMED, SILENT, INQUIRY, TOLD, LACKS].iter().try_for_each(|kind| store.remove(kind))?;
     store.write(ROLE, word)
 }
 
 /// The instance is stopped.
 pub(crate) fn forget(store: &Store) -> Result<()> {
-    [ROLE, STREAMED, SILENT, TOLD, LACKS].iter().try_for_each(|kind| store.remove(kind))
+    [ROLE, STREAMED, SILENT, INQUIRY, TOLD, LACKS].iter().try_for_each(|kind| store.remove(kind))
 }
 
 /// Whether this standby has streamed since it was started.
@@ -58,7 +66,12 @@ pub(crate) fn has_streamed(store: &Store) -> bool {
 }
 
 pub(crate) fn note_streaming(store: &Store) -> Result<()> {
-    if has_streamed(store) { Ok(()) } else { store.write(STREAMED, "") }
+    if has_streamed(store) {
+        return Ok(());
+    }
+    // It has what the primary has now, and that may be acknowledged.
+    store.remove(YIELDS)?;
+    store.write(STREAMED, "")
 }
 
 /// What was told of the other nodes since this one was promoted.
@@ -99,10 +112,22 @@ pub(crate) fn silence(store: &Store, streams: bool) -> Result<Duration> {
     let since = read_time(store, SILENT);
     match (streams, since) {
         (true, None) => Ok(Duration::ZERO),
-        (true, Some(_)) => store.remove(SILENT).map(|()| Duration::ZERO),
+        (true, Some(_)) => [SILENT, INQUIRY].iter().try_for_each(|kind| store.remove(kind)).map(|()| Duration::ZERO),
         (false, Some(since)) => Ok(uptime().saturating_sub(since)),
         (false, None) => store.write(SILENT, &uptime().as_secs().to_string()).map(|()| Duration::ZERO),
     }
+}
+
+/// What the primary said to a standby that does not stream, if it was asked shortly before.
+pub(crate) fn inquiry(store: &Store, age: Duration) -> Option<String> {
+    let text = store.read(INQUIRY).ok().flatten()?;
+    let (asked, words) = text.split_once(' ')?;
+    let old = uptime().checked_sub(Duration::from_secs(asked.parse().ok()?))?;
+    (old < age).then(|| words.to_owned())
+}
+
+pub(crate) fn note_inquiry(store: &Store, words: &str) -> Result<()> {
+    store.write(INQUIRY, &format!("{} {words}", uptime().as_secs()))
 }
 
 /// Writes down that the promoted instance has failed, and says whether it did so shortly before. That outlives a stop,
@@ -111,6 +136,16 @@ pub(crate) fn failed_again(store: &Store) -> Result<bool> {
     let recently = read_time(store, FAILED).is_some_and(|before| uptime().saturating_sub(before) < FORGIVEN);
     store.write(FAILED, &uptime().as_secs().to_string())?;
     Ok(recently)
+}
+
+/// The promoted instance can go on nowhere but elsewhere, and others have all that it acknowledged. That outlives a stop.
+pub(crate) fn note_yielding(store: &Store) -> Result<()> {
+    store.write(YIELDS, "")
+}
+
+/// Whether others have all that it acknowledged.
+pub(crate) fn yields(store: &Store) -> bool {
+    store.read(YIELDS).is_ok_and(|text| text.is_some())
 }
 
 /// A time since boot; one that is still to come is from another boot.

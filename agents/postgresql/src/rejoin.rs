@@ -19,6 +19,7 @@ use crate::peers;
 use crate::position::{Position, Standing};
 use crate::server::Standby;
 use crate::start::parted;
+use crate::survey::disk;
 use crate::wal;
 
 /// Files of the data directory that are this node's own, and that pg_rewind replaces by the primary's.
@@ -29,21 +30,21 @@ const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// Where what only this node has is kept, beside the data directory: pg_rewind removes from that what the source lacks.
 fn aside(installed: &Installation) -> PathBuf {
-    beside(installed, "diverged")
+    beside(&installed.data, "diverged")
 }
 
 /// There while a rewind is under way: a directory that it left half-way must never be started.
-fn marker(installed: &Installation) -> PathBuf {
-    beside(installed, "rewinding")
+fn marker(data: &Path) -> PathBuf {
+    beside(data, "rewinding")
 }
 
-pub(crate) fn beside(installed: &Installation, what: &str) -> PathBuf {
-    PathBuf::from(format!("{}.{what}", installed.data.display()))
+pub(crate) fn beside(data: &Path, what: &str) -> PathBuf {
+    PathBuf::from(format!("{}.{what}", data.display()))
 }
 
 /// Whether a rewind has left the directory half-way.
 pub(crate) fn is_half_rewound(installed: &Installation) -> bool {
-    marker(installed).exists()
+    marker(&installed.data).exists()
 }
 
 /// What a start does with a directory that must never be started.
@@ -52,7 +53,7 @@ pub(crate) fn replace_half_rewound(run: &Run, settings: &Settings, installed: &I
     if let (Rejoin::BaseBackup, Some(source)) = (settings.rejoin, source) {
         return replaced(run, settings, installed, &source).map(drop);
     }
-    let marker = marker(installed);
+    let marker = marker(&installed.data);
     run.log.error(&format!(
         "a pg_rewind of {} was interrupted, which leaves a directory that must not be started. Take a new base backup with \
          pg_basebackup and remove {}, or set rejoin=basebackup; then: crm_resource --cleanup --resource {}",
@@ -82,6 +83,7 @@ pub(crate) fn rejoin(
     }
     run.log.warning(&parted_at);
     let standby = if settings.rejoin == Rejoin::BaseBackup {
+        keep_aside(run, installed, own, standing)?;
         replaced(run, settings, installed, &source)?
     } else {
         check_rewindable(run, installed)?;
@@ -98,6 +100,14 @@ pub(crate) fn rejoin(
 }
 
 fn check_rewindable(run: &Run, installed: &Installation) -> Result<(), Failure> {
+    // It would stop half-way, and leave a directory that is good for nothing.
+    if disk(&installed.data, None).full {
+        let data = installed.data.display();
+        let reason = format!(
+            "{data} parted from the primary, and its disk is too full to rewind it: free some, then: crm_resource --cleanup"
+        );
+        return Err(Failure::new(Kind::Arguments, reason));
+    }
     if installed.control_data(run.deadline)?.can_be_rewound {
         return Ok(());
     }
@@ -108,7 +118,7 @@ fn check_rewindable(run: &Run, installed: &Installation) -> Result<(), Failure> 
 
 fn replaced(run: &Run, settings: &Settings, installed: &Installation, source: &str) -> Result<Standby, Failure> {
     base_backup::replace(run, installed, source)?;
-    forget_marker(installed)?;
+    forget_marker(&installed.data)?;
     launch::as_standby(run, settings, installed)
 }
 
@@ -136,7 +146,7 @@ fn refused(run: &Run, installed: &Installation, source: &str, standing: Standing
 
 /// Runs pg_rewind, and starts the server. The marker stands from before the first change until after the last.
 fn rewound(run: &Run, settings: &Settings, installed: &Installation, source: &str) -> Result<Standby, Failure> {
-    let marker = marker(installed);
+    let marker = marker(&installed.data);
     let own_files = own_files(&installed.data);
     dry_run(run, installed, source)?;
     let set = || -> Result<()> {
@@ -155,13 +165,13 @@ fn rewound(run: &Run, settings: &Settings, installed: &Installation, source: &st
             format!("{error:#}; {} is not to be started: take a new base backup", installed.data.display()),
         )
     })?;
-    forget_marker(installed)?;
+    forget_marker(&installed.data)?;
     run.log.info("pg_rewind has taken back what only this node had");
     launch::as_standby(run, settings, installed)
 }
 
-fn forget_marker(installed: &Installation) -> Result<()> {
-    let marker = marker(installed);
+pub(crate) fn forget_marker(data: &Path) -> Result<()> {
+    let marker = marker(data);
     match fs::remove_file(&marker) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(error).with_context(|| format!("cannot remove {}", marker.display()))

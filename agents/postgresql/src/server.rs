@@ -53,9 +53,20 @@ pub(crate) struct Standby {
     /// Bytes between the primary's log, as far as it knows it, and what it has replayed. None: it knows nothing of one.
     pub(crate) lag: Option<u64>,
     pub(crate) streaming: bool,
+    /// What its receiver streams, while it does.
+    pub(crate) source: Option<Source>,
     pub(crate) paused: bool,
     /// Slots of its own time as a primary, which would keep WAL for ever.
     pub(crate) slots: Vec<Slot>,
+}
+
+/// Whence a standby streams.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) timeline: u32,
+    /// As primary_conninfo has it, from version 11 on.
+    pub(crate) host: Option<String>,
+    pub(crate) slot: Option<String>,
 }
 
 /// The prefix of the slots that the agent makes, and drops.
@@ -87,15 +98,7 @@ impl Said {
 
 impl Primary {
     fn ask(wire: &mut Wire, version: Version) -> Result<Self> {
-        let slots = slots_of(version, "pg_current_wal_lsn()");
-        let sql = format!(
-            "SELECT 'self', pg_walfile_name(pg_current_wal_lsn()), pg_current_wal_lsn()::text, \
-                    current_setting('synchronous_standby_names') \
-             UNION ALL SELECT 'standby', application_name, (state = 'streaming')::text, \
-                    (sync_state IN ('sync', 'quorum'))::text FROM pg_stat_replication \
-             UNION ALL {slots}"
-        );
-        let rows = ask(wire, &in_words_of(version, &sql))?;
+        let rows = ask(wire, &question_to_primary(version))?;
         let mut own = None;
         let (mut standbys, mut slots) = (Vec::new(), Vec::new());
         for row in rows {
@@ -124,24 +127,7 @@ impl Primary {
 
 impl Standby {
     fn ask(wire: &mut Wire, version: Version) -> Result<Self> {
-        // The views of the receiver and of the control file are there since 9.6.
-        let (stream, control) = if version.0 >= 906 {
-            (
-                "(SELECT received_tli::text || ' ' || coalesce(latest_end_lsn::text, '') FROM pg_stat_wal_receiver \
-                  WHERE status = 'streaming' LIMIT 1)",
-                "(SELECT greatest(c.timeline_id, r.min_recovery_end_timeline)::text \
-                  FROM pg_control_checkpoint() c, pg_control_recovery() r)",
-            )
-        } else {
-            ("NULL", "NULL")
-        };
-        let slots = slots_of(version, "coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())");
-        let sql = format!(
-            "SELECT 'self', concat_ws(' ', coalesce(pg_last_wal_receive_lsn()::text, '0/0'), \
-                    coalesce(pg_last_wal_replay_lsn()::text, '0/0'), pg_is_wal_replay_paused()::text), {stream}, {control} \
-             UNION ALL {slots}"
-        );
-        let rows = ask(wire, &in_words_of(version, &sql))?;
+        let rows = ask(wire, &question_to_standby(version))?;
         let own = rows.iter().find(|row| row.first() == Some(&Some("self".to_owned())));
         let [_, Some(state), stream, control] = own.map(Vec::as_slice).unwrap_or_default() else {
             bail!("the server says nothing of its own log");
@@ -150,19 +136,29 @@ impl Standby {
             bail!("{state:?} is not two LSNs and whether replay is paused");
         };
         let (received, replayed): (Lsn, Lsn) = (received.parse()?, replayed.parse()?);
-        let (streams_on, known) = match stream.as_deref().and_then(|text| text.split_once(' ')) {
-            Some((timeline, known)) => (Some(timeline.parse().context("received_tli")?), known.parse::<Lsn>().ok()),
-            None => (None, None),
-        };
+        let (source, known) = stream.as_deref().map(Source::of).transpose()?.unzip();
         let control = control.as_deref().map_or(Ok(1), str::parse).context("the timeline of the control file")?;
         Ok(Self {
-            timeline: streams_on.unwrap_or(0).max(control),
+            timeline: source.as_ref().map_or(0, |source| source.timeline).max(control),
             lsn: received.max(replayed),
-            lag: known.map(|known| known.0.saturating_sub(replayed.0)),
-            streaming: streams_on.is_some(),
+            lag: known.flatten().map(|known| known.0.saturating_sub(replayed.0)),
+            streaming: source.is_some(),
+            source,
             paused: paused == "true",
             slots: rows.iter().filter_map(|row| Slot::of(row)).collect(),
         })
+    }
+}
+
+impl Source {
+    /// Timeline, end of the primary's log, slot and host, divided by blanks; the last three may be empty.
+    fn of(text: &str) -> Result<(Self, Option<Lsn>)> {
+        let mut words = text.splitn(4, ' ');
+        let timeline = words.next().unwrap_or_default().parse().context("received_tli")?;
+        let mut word = || words.next().filter(|word| !word.is_empty());
+        let (known, slot, host) = (word(), word(), word());
+        let source = Self { timeline, host: host.map(str::to_owned), slot: slot.map(str::to_owned) };
+        Ok((source, known.and_then(|known| known.parse().ok())))
     }
 }
 
@@ -176,6 +172,48 @@ impl Slot {
             }),
             _ => None,
         }
+    }
+}
+
+fn question_to_primary(version: Version) -> String {
+    let slots = slots_of(version, "pg_current_wal_lsn()");
+    let sql = format!(
+        "SELECT 'self', pg_walfile_name(pg_current_wal_lsn()), pg_current_wal_lsn()::text, \
+                current_setting('synchronous_standby_names') \
+         UNION ALL SELECT 'standby', application_name, (state = 'streaming')::text, \
+                (sync_state IN ('sync', 'quorum'))::text FROM pg_stat_replication \
+         UNION ALL {slots}"
+    );
+    in_words_of(version, &sql)
+}
+
+fn question_to_standby(version: Version) -> String {
+    let host = if version.0 >= 1100 { "coalesce(sender_host, '')" } else { "''" };
+    let stream = format!(
+        "(SELECT received_tli::text || ' ' || coalesce(latest_end_lsn::text, '') || ' ' || coalesce(slot_name, '') \
+          || ' ' || {host} FROM pg_stat_wal_receiver WHERE status = 'streaming' LIMIT 1)"
+    );
+    let control = "(SELECT greatest(c.timeline_id, r.min_recovery_end_timeline)::text \
+                    FROM pg_control_checkpoint() c, pg_control_recovery() r)";
+    // The views of the receiver and of the control file are there since 9.6.
+    let (stream, control) = if version.0 >= 906 { (stream.as_str(), control) } else { ("NULL", "NULL") };
+    let slots = slots_of(version, "coalesce(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn())");
+    let sql = format!(
+        "SELECT 'self', concat_ws(' ', coalesce(pg_last_wal_receive_lsn()::text, '0/0'), \
+                coalesce(pg_last_wal_replay_lsn()::text, '0/0'), pg_is_wal_replay_paused()::text), {stream}, {control} \
+         UNION ALL {slots}"
+    );
+    in_words_of(version, &sql)
+}
+
+/// A record in the log that means nothing to anybody, and its flush with the commit: no table is needed for it. 9.5 has no
+/// messages; there a transaction with a number of its own and a restore point ends with one (RecordTransactionCommit,
+/// xact.c).
+pub(crate) fn writing(version: Version) -> &'static str {
+    if version.0 >= 906 {
+        "SELECT pg_logical_emit_message(true, 'ocf', '')"
+    } else {
+        "SELECT txid_current(), pg_create_restore_point('ocf')"
     }
 }
 
@@ -249,6 +287,55 @@ mod tests {
         assert_eq!(in_words_of(Version(1000), sql), sql);
         let old = in_words_of(Version(905), sql);
         assert!(!old.contains("wal_") && !old.contains("walfile"), "{old}");
+    }
+
+    /// Every function and view in it, for a table of what is sent.
+    fn names_in(sql: &str) -> Vec<String> {
+        let words = sql.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        let mut names: Vec<String> = words.filter(|word| word.starts_with("pg_")).map(str::to_owned).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    #[test]
+    fn each_version_is_asked_for_what_it_has() {
+        let primary = |version| names_in(&question_to_primary(Version(version)));
+        let standby = |version| names_in(&question_to_standby(Version(version)));
+        let old = ["pg_current_xlog_location", "pg_replication_slots", "pg_stat_replication"];
+        assert_eq!(primary(905), [&old[..], &["pg_xlog_location_diff", "pg_xlogfile_name"]].concat());
+        assert_eq!(primary(906), primary(905));
+        let new = ["pg_current_wal_lsn", "pg_replication_slots", "pg_stat_replication"];
+        for version in [1000, 1100, 1200, 1300, 1600, 1800] {
+            assert_eq!(primary(version), [&new[..], &["pg_wal_lsn_diff", "pg_walfile_name"]].concat());
+        }
+        let functions = ["pg_is_xlog_replay_paused", "pg_last_xlog_receive_location", "pg_last_xlog_replay_location"];
+        let rest = ["pg_replication_slots", "pg_xlog_location_diff"];
+        assert_eq!(standby(905), [&functions[..], &rest].concat());
+        let control = ["pg_control_checkpoint", "pg_control_recovery"];
+        let rest = ["pg_replication_slots", "pg_stat_wal_receiver", "pg_xlog_location_diff"];
+        assert_eq!(standby(906), [&control[..], &functions, &rest].concat());
+        let functions = ["pg_is_wal_replay_paused", "pg_last_wal_receive_lsn", "pg_last_wal_replay_lsn"];
+        let rest = ["pg_replication_slots", "pg_stat_wal_receiver", "pg_wal_lsn_diff"];
+        for version in [1000, 1100, 1200, 1300, 1600, 1800] {
+            assert_eq!(standby(version), [&control[..], &functions, &rest].concat());
+            assert_eq!(question_to_standby(Version(version)).contains("sender_host"), version >= 1100, "{version}");
+        }
+        assert_eq!(names_in(writing(Version(905))), ["pg_create_restore_point"]);
+        assert_eq!(names_in(writing(Version(906))), ["pg_logical_emit_message"]);
+    }
+
+    #[test]
+    fn whence_a_standby_streams() {
+        let source = |timeline, host: &str, slot: &str| {
+            let word = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
+            Source { timeline, host: word(host), slot: word(slot) }
+        };
+        let all = Source::of("3 0/3000060 ocf_n2 192.0.2.1").unwrap();
+        assert_eq!(all, (source(3, "192.0.2.1", "ocf_n2"), Some(Lsn(0x0300_0060))));
+        assert_eq!(Source::of("3   ").unwrap(), (source(3, "", ""), None));
+        assert_eq!(Source::of("1 0/1  db.example").unwrap(), (source(1, "db.example", ""), Some(Lsn(1))));
+        assert!(Source::of("").is_err());
     }
 
     #[test]

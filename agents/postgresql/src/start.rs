@@ -3,6 +3,7 @@
 use anyhow::anyhow;
 use ocf::{Done, Failure, LAST_RESORT, Lapse, NEVER, Run};
 
+use crate::base_backup;
 use crate::control::ClusterState;
 use crate::installation::Installation;
 use crate::judgement::{self, Seen, WAS_PRIMARY};
@@ -18,6 +19,7 @@ use crate::survey::{self, Survey};
 use crate::validate::validate;
 
 pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
+    base_backup::finish(run, settings)?;
     let installed = validate(run, settings)?;
     match Survey::take(run, settings)?.seen {
         Seen::Answering(Said::Standby(_)) => {

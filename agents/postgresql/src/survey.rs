@@ -108,21 +108,45 @@ impl Survey {
     }
 }
 
-/// The file system of the data directory or of pg_wal that has less than `least` percent free, for a sentence.
-pub(crate) fn nearly_full(data: &Path, least: u64) -> Option<String> {
-    let mut places = std::iter::once(data.to_owned()).chain(wal::directory(data).ok());
-    places.find_map(|path| match free(&path) {
-        Ok(percent) if percent < least => {
-            Some(format!("the file system of {} has {percent} % free; disk_min_free is {least}", path.display()))
-        }
-        Ok(_) => None,
-        Err(error) => Some(format!("{error:#}")),
-    })
+/// How full the file systems of the data directory and of pg_wal are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Disk {
+    /// A sentence about the one that has less free than it should.
+    pub(crate) short: Option<String>,
+    /// One of them has no room for another file of the log, without which a server writes nothing more.
+    pub(crate) full: bool,
 }
 
-fn free(path: &Path) -> Result<u64> {
-    let facts =
-        statvfs(path).with_context(|| format!("cannot tell how full the file system of {} is", path.display()))?;
-    let (free, all) = (facts.blocks_available(), facts.blocks());
-    Ok((free * 100).checked_div(all).unwrap_or(100))
+/// Looks at the file systems; `least` percent should be free.
+pub(crate) fn disk(data: &Path, least: Option<u64>) -> Disk {
+    let places = std::iter::once(data.to_owned()).chain(wal::directory(data).ok());
+    let mut disk = Disk::default();
+    for path in places {
+        let short = match Free::of(&path) {
+            Ok(free) => {
+                disk.full |= free.bytes < wal::USUAL_SIZE;
+                least.filter(|least| free.percent < *least).map(|least| {
+                    let (path, percent) = (path.display(), free.percent);
+                    format!("the file system of {path} has {percent} % free; disk_min_free is {least}")
+                })
+            }
+            Err(error) => least.map(|_| format!("{error:#}")),
+        };
+        disk.short = disk.short.or(short);
+    }
+    disk
+}
+
+struct Free {
+    bytes: u64,
+    percent: u64,
+}
+
+impl Free {
+    fn of(path: &Path) -> Result<Self> {
+        let facts =
+            statvfs(path).with_context(|| format!("cannot tell how full the file system of {} is", path.display()))?;
+        let (free, all) = (facts.blocks_available(), facts.blocks());
+        Ok(Self { bytes: free * facts.fragment_size(), percent: (free * 100).checked_div(all).unwrap_or(100) })
+    }
 }

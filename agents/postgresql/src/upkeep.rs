@@ -6,6 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use nix::sys::signal::Signal;
 use ocf::{Action, Run};
 
+use crate::base_backup;
 use crate::configuration::{self, Own, slot_name};
 use crate::installation::Installation;
 use crate::lacking;
@@ -108,9 +109,13 @@ fn too_much(slot: &Slot, most: Option<u64>) -> bool {
 }
 
 /// A standby needs no slots: those of its time as a primary would keep its WAL for ever.
-pub(crate) fn of_standby(run: &Run, standby: &Standby, wire: &mut Wire) -> Result<()> {
+pub(crate) fn of_standby(run: &Run, data: &Path, standby: &Standby, wire: &mut Wire) -> Result<()> {
     if standby.streaming {
         record::note_streaming(&run.store)?;
+        // Its files may be many: a monitor does not wait for that.
+        if base_backup::keeps_something(data) {
+            run.continue_in_background().map_err(|failure| anyhow!("{failure}"))?;
+        }
     }
     for slot in standby.slots.iter().filter(|slot| !slot.active) {
         drop_slot(wire, slot)?;

@@ -8,6 +8,9 @@ use anyhow::{Context, Result};
 
 use crate::position::Lsn;
 
+/// What a file of the log takes on the disk, unless initdb was told otherwise (--wal-segsize).
+pub(crate) const USUAL_SIZE: u64 = 16 << 20;
+
 /// A file of the log: its timeline, where it begins and ends (XLogFileName, xlog_internal.h: the timeline, and the number
 /// of the segment in two halves, of which the lower counts the segments of 4 GiB).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,16 +62,14 @@ pub(crate) fn timeline_before(data: &Path, end: Lsn) -> Option<u32> {
 mod tests {
     use super::*;
 
-    const SIZE: u64 = 16 << 20;
-
     #[test]
     fn a_file_says_by_its_name_what_is_in_it() {
-        let segment = Segment::of("000000020000000A000000FF", SIZE).unwrap();
+        let segment = Segment::of("000000020000000A000000FF", USUAL_SIZE).unwrap();
         assert_eq!((segment.timeline, segment.range.start), (2, 0xA_FF00_0000));
         for name in
             ["00000002.history", "000000010000000000000003.partial", "archive_status", "00000001000000000000000G"]
         {
-            assert_eq!(Segment::of(name, SIZE), None, "{name}");
+            assert_eq!(Segment::of(name, USUAL_SIZE), None, "{name}");
         }
         assert_eq!(Segment::of("000000010000000000000003", 0), None);
     }

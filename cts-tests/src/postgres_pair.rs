@@ -160,6 +160,30 @@ impl Pair {
         self.cluster.tool(&words).map(drop)
     }
 
+    /// The agent's answer to a monitor at check level 10 on a node: exit status and reason.
+    pub fn monitor_thoroughly(&self, server: &Server, parameters: &[(&str, &str)]) -> Result<(i32, String)> {
+        let hosts: Vec<_> = self.servers.iter().map(|one| format!("{}:{}", one.name, one.address)).collect();
+        let hosts = hosts.join(" ");
+        let usual = [("pgdata", server.data.as_str()), ("replication_user", USER), ("primary_hosts", &hosts)];
+        let clone = ["clone_max", "promoted_max", "promoted_node_max", "clone_node_max"].map(|name| (name, "1"));
+        let meta = clone.into_iter().chain([("interval", "10000"), ("timeout", "20000"), ("on_node", &server.name)]);
+        let command = server.command(&[&format!("{}/postgresql", crate::installed::PROVIDER_DIRECTORY), "monitor"])?;
+        let command = usual
+            .iter()
+            .chain(parameters)
+            .fold(command, |command, (name, value)| command.env(format!("OCF_RESKEY_{name}"), value));
+        let command =
+            meta.fold(command, |command, (name, value)| command.env(format!("OCF_RESKEY_CRM_meta_{name}"), value));
+        let output = command
+            .env("OCF_ROOT", "/usr/lib/ocf")
+            .env("OCF_RESOURCE_INSTANCE", RESOURCE)
+            .env("OCF_RESKEY_crm_feature_set", "3.16.1")
+            .env("OCF_CHECK_LEVEL", "10")
+            .run()?;
+        let reason = output.stderr.lines().find_map(|line| line.strip_prefix("ocf-exit-reason:")).unwrap_or_default();
+        Ok((output.code().context("the monitor was killed")?, reason.to_owned()))
+    }
+
     /// What the agent has logged on a node.
     pub fn log(&self, server: &Server) -> Result<String> {
         let log = ["grep", "-a", "postgresql(pg)", "/var/log/pacemaker/pacemaker.log"];

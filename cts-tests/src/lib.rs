@@ -17,6 +17,7 @@ pub mod agent;
 pub mod cib;
 pub mod cluster;
 pub mod command;
+pub mod contender;
 pub mod crm_mon;
 pub mod daemontools;
 pub mod disk;

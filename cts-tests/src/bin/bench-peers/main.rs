@@ -100,7 +100,7 @@ fn interface() -> Command {
         .about("Measures what the agents cost, beside their peers")
         .arg(only.help("Measure these parts only"))
         .arg(rounds.help(
-            "Events of each kind in a cluster, of PostgreSQL twice as many; runs of a program are forty times as many",
+            "Events of each kind in a cluster, of ours with PostgreSQL twice as many; runs of a program are forty times as many",
         ))
         .arg(markdown.help("Print the tables in Markdown"))
         .arg(Arg::new("inside").long("inside").hide(true).value_parser(names))

@@ -168,6 +168,7 @@ fn measured(pair: &Pair, rounds: usize) -> Result<Seen> {
     let processor: [f64; 2] = processor.try_into().ok().context("two nodes were measured")?;
     let [first, second] = nodes.map(|node| started_by_a_monitor(node, &contender.path()));
     let started = [first?, second?];
+    eprintln!("{}: monitors: {processor:.2?} s a minute, {started:?}", contender.name());
     let (mut moves, mut cuts) = (Vec::new(), Vec::new());
     // The old primary of a peer has to be repaired by and by, which takes a minute each time.
     let rounds = if contender == Contender::Greenarrow { rounds * 2 } else { rounds };

@@ -33,6 +33,7 @@ pub mod packages;
 pub mod port_watch;
 pub mod postgres;
 pub mod postgres_pair;
+pub mod postgres_scenarios;
 pub mod process;
 pub mod scenarios;
 pub mod services;

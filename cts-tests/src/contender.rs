@@ -9,6 +9,7 @@ use crate::cib::{Cib, Primitive, Resource, Role};
 use crate::cluster::{Cluster, SETTLE};
 use crate::postgres::{DIRECTORY, Server, USER};
 use crate::postgres_pair::{Pair, RESOURCE, address};
+use crate::subject::IP_FILE;
 use crate::{network, wait};
 
 /// An agent that is compared with others.
@@ -54,7 +55,7 @@ impl Contender {
     }
 
     /// The parameters that it is compared with: those under which nothing is lost and an old primary may come back.
-    pub fn usual_parameters(self) -> &'static [(&'static str, &'static str)] {
+    pub(crate) fn usual_parameters(self) -> &'static [(&'static str, &'static str)] {
         match self {
             Self::Greenarrow => &[("sync", "prefer"), ("rejoin", "rewind")],
             Self::Paf | Self::Pgsql => &[],
@@ -62,7 +63,7 @@ impl Contender {
     }
 
     /// Waits until what these parameters promise holds: commits wait for the standby.
-    pub fn at_rest(self, pair: &Pair) -> Result<()> {
+    pub(crate) fn at_rest(self, pair: &Pair) -> Result<()> {
         if self != Self::Greenarrow {
             return Ok(());
         }
@@ -70,8 +71,19 @@ impl Contender {
         wait::until("commits to wait for the standby", SETTLE, wait::TOOL, waits).map(drop)
     }
 
+    /// The service address of a comparison: behind this project's agent its own primary-ips, behind the peers IPaddr2.
+    pub(crate) fn follower(self) -> Primitive {
+        match self {
+            Self::Greenarrow => {
+                let addresses = Primitive::ocf("ip", "greenarrow", "primary-ips").parameter("ip_file", IP_FILE);
+                addresses.operation("monitor", "10s", "20s", None)
+            }
+            Self::Paf | Self::Pgsql => ipaddr2(),
+        }
+    }
+
     /// The clone with these parameters besides those that it cannot do without, and the service address behind it.
-    pub(crate) fn configuration(self, servers: &[Server], parameters: &[(&str, &str)]) -> Cib {
+    pub(crate) fn configuration(self, servers: &[Server], parameters: &[(&str, &str)], follower: Primitive) -> Cib {
         let (provider, kind) = self.kind();
         let primitive = self.parameters(servers, Primitive::ocf(RESOURCE, provider, kind));
         let primitive = primitive.operation("monitor", "3s", "20s", Some(Role::Promoted)).operation(
@@ -83,12 +95,7 @@ impl Contender {
         let once = ["start", "stop", "promote", "demote", "notify"];
         let primitive = once.iter().fold(primitive, |primitive, name| primitive.operation(name, "0s", "60s", None));
         let primitive = parameters.iter().fold(primitive, |primitive, (name, value)| primitive.parameter(name, value));
-        let clone = Resource::Promotable(primitive);
-        let follower = Primitive::ocf("ip", "heartbeat", "IPaddr2")
-            .parameter("ip", &address().to_string())
-            .parameter("cidr_netmask", &network::IPV4_PREFIX.to_string())
-            .operation("monitor", "10s", "20s", None);
-        let follower = Resource::Plain(follower);
+        let (clone, follower) = (Resource::Promotable(primitive), Resource::Plain(follower));
         let cib = Cib::default().resource(clone.clone()).resource(follower.clone());
         match self {
             Self::Greenarrow => cib.follows(&follower, &clone),
@@ -152,6 +159,14 @@ impl Contender {
     pub fn without_monitor_of_the_address(cluster: &Cluster) -> Result<()> {
         cluster.tool(&["cibadmin", "--delete", "--xml-text", "<op id=\"ip-monitor-10s\"/>"]).map(drop)
     }
+}
+
+/// The service address as an IPaddr2.
+pub(crate) fn ipaddr2() -> Primitive {
+    Primitive::ocf("ip", "heartbeat", "IPaddr2")
+        .parameter("ip", &address().to_string())
+        .parameter("cidr_netmask", &network::IPV4_PREFIX.to_string())
+        .operation("monitor", "10s", "20s", None)
 }
 
 /// The timeouts of replication that this project's agent sets by itself; the peers leave them to the administrator.

@@ -6,14 +6,15 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cib::Role;
-use crate::cluster::{Cluster, SETTLE};
-use crate::contender::Contender;
+use crate::cib::{Primitive, Role};
+use crate::cluster::{Builder, Cluster, SETTLE};
+use crate::contender::{Contender, ipaddr2};
 use crate::crm_mon::Failure;
 use crate::isolation::{Isolation, enter};
 use crate::node::Node;
 use crate::postgres::{self, Place, Server};
 use crate::sql_writer::Writer;
+use crate::subject::{IP_FILE, ip_file};
 use crate::{network, packages, wait};
 
 /// The resource's id.
@@ -50,16 +51,30 @@ impl Pair {
     /// Starts `nodes` nodes whose servers are copies of one, with these parameters of the agent, and waits until one is
     /// promoted and the others stream.
     pub fn start(version: u32, nodes: u8, parameters: &[(&str, &str)]) -> Result<Self> {
-        Self::start_with(Contender::Greenarrow, version, nodes, parameters)
+        Self::run(Contender::Greenarrow, Cluster::builder(nodes), version, parameters, ipaddr2())
     }
 
-    /// The same run by another agent.
-    pub fn start_with(contender: Contender, version: u32, nodes: u8, parameters: &[(&str, &str)]) -> Result<Self> {
-        let cluster = Cluster::builder(nodes).agent("postgresql")?.start()?;
+    /// Two nodes whose servers are run as one agent is compared with others.
+    pub fn compared(contender: Contender) -> Result<Self> {
+        let builder = Cluster::builder(2).agent("primary-ips")?.file(IP_FILE, ip_file(&[address()]));
+        let parameters = contender.usual_parameters();
+        let pair = Self::run(contender, builder, postgres::USUAL, parameters, contender.follower())?;
+        contender.at_rest(&pair)?;
+        Ok(pair)
+    }
+
+    fn run(
+        contender: Contender,
+        builder: Builder,
+        version: u32,
+        parameters: &[(&str, &str)],
+        follower: Primitive,
+    ) -> Result<Self> {
+        let cluster = builder.agent("postgresql")?.start()?;
         let servers = servers(version, &cluster.nodes)?;
         contender.prepare(&servers)?;
-        cluster.wait_quorum(nodes.into())?;
-        cluster.load(&contender.configuration(&servers, parameters))?;
+        cluster.wait_quorum(servers.len())?;
+        cluster.load(&contender.configuration(&servers, parameters, follower))?;
         let writer = Writer::start(address())?;
         let pair = Self { contender, cluster, servers, writer };
         pair.healthy().with_context(|| pair.dump())?;

@@ -23,7 +23,7 @@ fn main() -> Result<()> {
     let arguments = interface().get_matches();
     if let Some(mut one) = arguments.get_many::<String>("play") {
         let (agent, name) = (one.next().context("an agent")?, one.next().context("a scenario")?);
-        return enter(Isolation::Cluster(&["postgresql"]), || play(agent, name));
+        return enter(Isolation::Cluster(&["postgresql", "primary-ips"]), || play(agent, name));
     }
     packages::require(packages::CLUSTER)?;
     packages::require(packages::PEERS)?;
@@ -69,8 +69,7 @@ fn play(agent: &str, name: &str) -> Result<()> {
     postgres::put_in_place(USUAL)?;
     let contender = Contender::ALL.into_iter().find(|one| one.name() == agent).context("there is no such agent")?;
     let (_, scenario) = ALL.iter().find(|(one, _)| *one == name).context("there is no such scenario")?;
-    let pair = Pair::start_with(contender, USUAL, 2, contender.usual_parameters())?;
-    contender.at_rest(&pair)?;
+    let pair = Pair::compared(contender)?;
     let began = Instant::now();
     let played = scenario(&pair);
     let (outage, fencings) = (pair.writer.outage(began).as_secs_f64(), pair.cluster.switch.since(began).len());

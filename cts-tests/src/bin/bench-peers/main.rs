@@ -66,8 +66,8 @@ const SECTIONS: &[Section] = &[
     },
     Section {
         name: "postgresql",
-        title: "A PostgreSQL pair in a cluster of two nodes, beside PAF and heartbeat:pgsql, each with an IPaddr2",
-        isolation: Isolation::Cluster(&["postgresql"]),
+        title: "A PostgreSQL pair with an address in a cluster of two nodes, beside PAF and heartbeat:pgsql",
+        isolation: Isolation::Cluster(&["postgresql", "primary-ips"]),
         measure: postgresql::measure,
     },
 ];

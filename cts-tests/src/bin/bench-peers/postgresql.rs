@@ -1,4 +1,4 @@
-//! A pair of PostgreSQL servers under this project's agent, PAF and heartbeat:pgsql, through the same events, while a client
+//! A pair of PostgreSQL servers under this project's agents, PAF and heartbeat:pgsql, through the same events, while a client
 //! writes through the service address.
 
 use std::collections::BTreeSet;
@@ -60,8 +60,8 @@ pub(crate) fn measure(table: &Table, rounds: usize) -> Result<()> {
     let lost = |seen: &Seen| format!("{} of {}", seen.lost, seen.acknowledged);
     each(table, "acknowledged rows lost", &ours, &peers, lost, "0", Some(ours.lost == 0));
     println!(
-        "\n{} planned moves and {} power cuts of ours, {} and {} of each peer; medians. Ours with sync=prefer rejoin=rewind, the \
-         peers asynchronous. Monitors every 3 s and 4 s; the processor time is what pacemaker-execd's children took in a \
+        "\n{} planned moves and {} power cuts of ours, {} and {} of each peer; medians. Ours with sync=prefer rejoin=rewind and primary-ips, \
+         the peers asynchronous and with IPaddr2. Monitors every 3 s and 4 s; the processor time is what pacemaker-execd's children took in a \
          minute (cutime and cstime of /proc/PID/stat), that of the address's monitor excluded. Programs started: strace \
          of pacemaker-execd. An old primary that had not come back after {} s, or was fenced again, got a new base backup.",
         ours.moves.len(),
@@ -149,7 +149,7 @@ fn seconds(value: f64) -> String {
 
 /// Plays everything with one agent in a cluster of its own.
 fn play(contender: Contender, rounds: usize) -> Result<Seen> {
-    let pair = Pair::start_with(contender, USUAL, 2, contender.usual_parameters())?;
+    let pair = Pair::compared(contender)?;
     pair.writer.patience(PATIENCE);
     let seen = measured(&pair, rounds).map_err(|error| error.context(pair.dump()))?;
     let Pair { cluster, writer, .. } = pair;

@@ -256,6 +256,24 @@ impl Cib {
         self
     }
 
+    /// Like [`Self::follows`], but `resource` stays until the promoted instance of `with` has been demoted, for those that
+    /// reach it through the former until then.
+    #[must_use]
+    pub fn follows_until_demoted(mut self, resource: &Resource, with: &Resource) -> Self {
+        let (resource, with) = (resource.id(), with.id());
+        self.constraints.push(format!(
+            "<rsc_colocation id=\"{resource}-with-{with}\" rsc=\"{resource}\" with-rsc=\"{with}\" \
+             with-rsc-role=\"Promoted\" score=\"INFINITY\"/>"
+        ));
+        for (id, first, then) in [("after", "promote", "start"), ("until", "demote", "stop")] {
+            self.constraints.push(format!(
+                "<rsc_order id=\"{resource}-{id}-{with}\" first=\"{with}\" first-action=\"{first}\" then=\"{resource}\" \
+                 then-action=\"{then}\" symmetrical=\"false\"/>"
+            ));
+        }
+        self
+    }
+
     /// The document, as it is laid down before a cluster's first start.
     pub fn to_xml(&self) -> Result<String> {
         let mut xml = Writer::new(Vec::new());

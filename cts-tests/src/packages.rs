@@ -28,6 +28,9 @@ pub const CLUSTER: &[&str] = &[
 pub const CHECKS: &[&str] =
     &["crmsh", "gzip", "libxml2-utils", "man-db", "mandoc", "pcs", "rpm", "rpmlint", "strace", "tar"];
 
+/// What the benchmark measures with and against, beyond a cluster.
+pub const PEERS: &[&str] = &["resource-agents-paf", "strace"];
+
 /// How long apt may take: a slow mirror is common, a hanging one must end.
 const APT: Duration = Duration::from_secs(15 * 60);
 

@@ -24,6 +24,9 @@ pub const DIRECTORY: &str = "/opt/postgresql";
 /// The version that every scenario runs on.
 pub const USUAL: u32 = 16;
 
+/// The directory of a server in a node.
+pub const HOME_IN_NODE: &str = "/var/lib/pg";
+
 /// Who runs the servers: a user of every system. The superuser of the databases is called the same, as peer wants it.
 pub const USER: &str = "nobody";
 
@@ -158,7 +161,7 @@ impl Server {
     pub fn new(name: &str, address: &str, place: Place) -> Result<Self> {
         let home = match place {
             Place::Here => format!("{STATE}/{name}"),
-            Place::In(_) => "/var/lib/pg".to_owned(),
+            Place::In(_) => HOME_IN_NODE.to_owned(),
         };
         let server = Self { name: name.into(), address: address.into(), data: format!("{home}/data"), place };
         server.command(&["install", "-d", "-o", USER, "-g", "nogroup", "-m", "700", &home])?.text()?;

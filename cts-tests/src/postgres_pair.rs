@@ -1,16 +1,20 @@
 //! A cluster whose nodes run PostgreSQL with the agent, a service address, and a client that writes through it.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cib::{Cib, Primitive, Resource, Role};
+use crate::cib::{Primitive, Role};
 use crate::cluster::{Builder, Cluster, SETTLE};
+use crate::contender::{Contender, ipaddr2};
 use crate::crm_mon::Failure;
 use crate::isolation::{Isolation, enter};
+use crate::node::Node;
 use crate::postgres::{self, Place, Server, USER};
 use crate::sql_writer::Writer;
+use crate::subject::{IP_FILE, ip_file};
 use crate::xml::Element;
 use crate::{network, packages, wait};
 
@@ -22,6 +26,8 @@ pub const CLONE: &str = "pg-clone";
 /// The cluster, the servers of its nodes and the client.
 #[derive(Debug)]
 pub struct Pair {
+    /// The agent that runs the servers.
+    pub contender: Contender,
     /// The cluster.
     pub cluster: Cluster,
     /// The servers, that of n1 first.
@@ -57,21 +63,34 @@ impl Pair {
         parameters: &[(&str, &str)],
         prepare: impl Fn(&Server) -> Result<()>,
     ) -> Result<Self> {
+        Self::run(Contender::Greenarrow, builder, version, parameters, ipaddr2(), prepare)
+    }
+
+    /// Two nodes whose servers are run as one agent is compared with others.
+    pub fn compared(contender: Contender) -> Result<Self> {
+        let builder = Cluster::builder(2).agent("primary-ips")?.file(IP_FILE, ip_file(&[address()]));
+        let parameters = contender.usual_parameters();
+        let pair = Self::run(contender, builder, postgres::USUAL, parameters, contender.follower(), |_| Ok(()))?;
+        contender.at_rest(&pair)?;
+        Ok(pair)
+    }
+
+    fn run(
+        contender: Contender,
+        builder: Builder,
+        version: u32,
+        parameters: &[(&str, &str)],
+        follower: Primitive,
+        prepare: impl Fn(&Server) -> Result<()>,
+    ) -> Result<Self> {
         let cluster = builder.agent("postgresql")?.start()?;
-        let mut servers = Vec::new();
-        for node in &cluster.nodes {
-            postgres::install(version, node)?;
-            servers.push(Server::new(&node.name, &node.address().to_string(), Place::In(node.clone()))?);
-        }
-        servers[0].initialise()?;
-        for server in &servers[1..] {
-            server.copy(&servers[0])?;
-        }
+        let servers = servers(version, &cluster.nodes)?;
         servers.iter().try_for_each(prepare)?;
-        cluster.wait_quorum(cluster.nodes.len())?;
-        cluster.load(&configuration(&servers, parameters))?;
+        contender.prepare(&servers)?;
+        cluster.wait_quorum(servers.len())?;
+        cluster.load(&contender.configuration(&servers, parameters, follower))?;
         let writer = Writer::start(address())?;
-        let pair = Self { cluster, servers, writer };
+        let pair = Self { contender, cluster, servers, writer };
         pair.healthy().with_context(|| pair.dump())?;
         Ok(pair)
     }
@@ -100,7 +119,8 @@ impl Pair {
         self.cluster.wait_idle()
     }
 
-    fn is_healthy(&self) -> Result<bool> {
+    /// Whether it is all that at the moment, the cluster's idleness apart.
+    pub fn is_healthy(&self) -> Result<bool> {
         let asked = Instant::now();
         let (primary, standbys) = self.primary()?;
         let status = self.cluster.status().context("no node answers about the cluster")?;
@@ -139,7 +159,29 @@ impl Pair {
         let there = || Ok(self.primary().is_ok_and(|(primary, _)| primary.name == server.name));
         wait::until(&format!("{} to be the primary", server.name), SETTLE, wait::TOOL, there)?;
         println!("  promoted {} after {:.2} s", server.name, began.elapsed().as_secs_f64());
+        // Before the action has ended an agent may not have made the score that keeps the role there.
+        self.cluster.wait_idle()?;
         self.cluster.clear(CLONE)?;
+        self.healthy()
+    }
+
+    /// What an administrator does with a node whose server does not come back: it is started without the cluster, gets a new
+    /// base backup, and joins the cluster again.
+    pub fn reseed(&self, old: &Server, primary: &Server) -> Result<()> {
+        let (node, switch) = (self.cluster.node(&old.name)?, &self.cluster.switch);
+        switch.restart_after(None);
+        // A restart ordered before may be under way.
+        std::thread::sleep(Duration::from_secs(2));
+        node.power_cut()?;
+        let alone = |status: &crate::crm_mon::Status| status.online() == 1;
+        self.cluster.wait_status("the node to be gone", alone)?;
+        self.cluster.wait_idle()?;
+        node.power_on()?;
+        self.contender.seed(old, primary)?;
+        switch.restart_after(Some(Duration::from_millis(500)));
+        node.start_cluster()?;
+        self.cluster.wait_quorum(self.servers.len())?;
+        self.cluster.cleanup(RESOURCE)?;
         self.healthy()
     }
 
@@ -186,7 +228,8 @@ impl Pair {
 
     /// What the agent has logged on a node.
     pub fn log(&self, server: &Server) -> Result<String> {
-        let log = ["grep", "-a", "postgresql(pg)", "/var/log/pacemaker/pacemaker.log"];
+        let agent = format!("{}({RESOURCE})", self.contender.kind().1);
+        let log = ["grep", "-a", &agent, "/var/log/pacemaker/pacemaker.log"];
         Ok(server.command(&log)?.run()?.stdout)
     }
 
@@ -196,7 +239,7 @@ impl Pair {
         for server in &self.servers {
             for argv in [
                 &["tail", "-n", "40", "/var/log/ocf-postgresql.log"][..],
-                &["grep", "-a", "postgresql(pg)", "/var/log/pacemaker/pacemaker.log"],
+                &["grep", "-aE", "(postgresql|pgsql|pgsqlms)\\(pg\\)", "/var/log/pacemaker/pacemaker.log"],
                 &["ls", "-la", &server.data],
             ] {
                 let output = server.command(argv).and_then(|command| command.within(Duration::from_secs(10)).run());
@@ -213,24 +256,17 @@ pub fn address() -> IpAddr {
     network::service_ipv4(1)[0]
 }
 
-fn configuration(servers: &[Server], parameters: &[(&str, &str)]) -> Cib {
-    let hosts: Vec<_> = servers.iter().map(|server| format!("{}:{}", server.name, server.address)).collect();
-    let primitive = Primitive::ocf(RESOURCE, "greenarrow", "postgresql")
-        .parameter("pgdata", &servers[0].data)
-        .parameter("replication_user", USER)
-        .parameter("primary_hosts", &hosts.join(" "))
-        .operation("monitor", "3s", "20s", Some(Role::Promoted))
-        .operation("monitor", "4s", "20s", Some(Role::Unpromoted));
-    let once = ["start", "stop", "promote", "demote", "notify"];
-    let primitive = once.iter().fold(primitive, |primitive, name| primitive.operation(name, "0s", "60s", None));
-    let primitive = parameters.iter().fold(primitive, |primitive, (name, value)| primitive.parameter(name, value));
-    let clone = Resource::Promotable(primitive);
-    let follower = Primitive::ocf("ip", "heartbeat", "IPaddr2")
-        .parameter("ip", &address().to_string())
-        .parameter("cidr_netmask", &network::IPV4_PREFIX.to_string())
-        .operation("monitor", "10s", "20s", None);
-    let follower = Resource::Plain(follower);
-    Cib::default().resource(clone.clone()).resource(follower.clone()).follows(&follower, &clone)
+/// Servers in these nodes, copies of the first; none runs.
+pub fn servers(version: u32, nodes: &[Arc<Node>]) -> Result<Vec<Server>> {
+    let mut servers = Vec::new();
+    for node in nodes {
+        postgres::install(version, node)?;
+        servers.push(Server::new(&node.name, &node.address().to_string(), Place::In(node.clone()))?);
+    }
+    let (first, others) = servers.split_first().context("no nodes")?;
+    first.initialise()?;
+    others.iter().try_for_each(|server| server.copy(first))?;
+    Ok(servers)
 }
 
 fn names(servers: &[&Server]) -> Vec<String> {

@@ -58,6 +58,7 @@ impl Rig {
     pub fn start_from(builder: Builder, subject: Subject, interval: Duration) -> Result<Self> {
         let observer = Observer::start(&subject.addresses, interval)?;
         let mut builder = builder.configure(|cib| subject.configure(cib)).items(subject.items.iter().cloned());
+        builder = builder.furnish(subject.furnish);
         for agent in subject.agents {
             builder = builder.agent(agent)?;
         }

@@ -26,6 +26,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// Writes for as long as it lives.
 #[derive(Debug)]
 pub struct Writer {
+    patience: Arc<Mutex<Duration>>,
     acknowledged: Arc<Mutex<Vec<(u64, Instant)>>>,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -35,9 +36,21 @@ impl Writer {
     /// Begins to write into table `audit` of whatever server answers at `address`.
     pub fn start(address: IpAddr) -> Result<Self> {
         let (acknowledged, ended) = (Arc::new(Mutex::default()), Arc::new(AtomicBool::new(false)));
-        let client = Client { address, acknowledged: Arc::clone(&acknowledged), ended: Arc::clone(&ended) };
+        let patience = Arc::new(Mutex::new(PATIENCE));
+        let client = Client {
+            address,
+            patience: Arc::clone(&patience),
+            acknowledged: Arc::clone(&acknowledged),
+            ended: Arc::clone(&ended),
+        };
         let thread = Some(thread::Builder::new().name("writer".into()).spawn(move || client.run())?);
-        Ok(Self { acknowledged, ended, thread })
+        Ok(Self { patience, acknowledged, ended, thread })
+    }
+
+    /// Gives a connection up after that time from now on. A connection that was begun while nobody was there may be answered
+    /// a second later only (TCP's first retransmission), so an outage is seen no more finely than this.
+    pub fn patience(&self, patience: Duration) {
+        *self.patience.lock().unwrap_or_else(PoisonError::into_inner) = patience;
     }
 
     /// The rows acknowledged so far.
@@ -45,9 +58,19 @@ impl Writer {
         self.lock().iter().map(|(row, _)| *row).collect()
     }
 
+    /// Those acknowledged from then on.
+    pub fn acknowledged_since(&self, since: Instant) -> BTreeSet<u64> {
+        self.lock().iter().filter(|(_, at)| *at >= since).map(|(row, _)| *row).collect()
+    }
+
     /// Whether a row was acknowledged since `since`.
     pub fn wrote(&self, since: Instant) -> bool {
         self.lock().last().is_some_and(|(_, at)| *at >= since)
+    }
+
+    /// When the first row after `since` was acknowledged.
+    pub fn first_after(&self, since: Instant) -> Option<Instant> {
+        self.lock().iter().map(|(_, at)| *at).find(|at| *at >= since)
     }
 
     /// How long ago the last row was acknowledged.
@@ -77,6 +100,7 @@ impl Drop for Writer {
 
 struct Client {
     address: IpAddr,
+    patience: Arc<Mutex<Duration>>,
     acknowledged: Arc<Mutex<Vec<(u64, Instant)>>>,
     ended: Arc<AtomicBool>,
 }
@@ -102,7 +126,8 @@ impl Client {
         while !self.ended.load(Ordering::Relaxed) {
             *row += 1;
             writeln!(psql.stdin()?, "INSERT INTO audit VALUES ({row}) RETURNING id;")?;
-            let answer = line(&mut psql, &mut answers)?;
+            let patience = *self.patience.lock().unwrap_or_else(PoisonError::into_inner);
+            let answer = line(&mut psql, &mut answers, patience)?;
             ensure!(answer == row.to_string(), "psql answered {answer:?}");
             self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).push((*row, Instant::now()));
             thread::sleep(PAUSE);
@@ -112,13 +137,13 @@ impl Client {
 }
 
 /// A line that psql prints within the client's patience.
-fn line(psql: &mut Running, answers: &mut std::process::ChildStdout) -> Result<String> {
-    let (deadline, mut text, mut byte) = (Instant::now() + PATIENCE, Vec::new(), [0]);
+fn line(psql: &mut Running, answers: &mut std::process::ChildStdout, patience: Duration) -> Result<String> {
+    let (deadline, mut text, mut byte) = (Instant::now() + patience, Vec::new(), [0]);
     loop {
         let left = deadline.saturating_duration_since(Instant::now()).as_millis();
         let timeout = PollTimeout::try_from(left).context("a longer patience than poll has")?;
         if poll(&mut [PollFd::new(answers.as_fd(), PollFlags::POLLIN)], timeout)? == 0 {
-            bail!("no answer within {PATIENCE:?} of process {}", psql.pid());
+            bail!("no answer within {patience:?} of process {}", psql.pid());
         }
         ensure!(answers.read(&mut byte)? == 1, "psql ended");
         if byte == *b"\n" {

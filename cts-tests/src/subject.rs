@@ -1,16 +1,19 @@
 //! What the scenarios are played with: a resource that carries addresses, and what it needs on the nodes.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use anyhow::{Result, ensure};
 
 use crate::cib::{Cib, Primitive, Resource, Role};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Furnish};
 use crate::daemontools::Places;
 use crate::disk::Item;
 use crate::greenarrow::{ACTIVE, standard_tree};
 use crate::network::{self, IPV4_PREFIX, with_prefix};
 use crate::node::Node;
+use crate::postgres::{HOME_IN_NODE, Place, Server, USER, USUAL};
+use crate::postgres_pair::{self, RESOURCE};
 use crate::supervision::Supervision;
 
 /// The file the addresses of a GreenArrow pair are kept in.
@@ -26,8 +29,8 @@ pub struct Subject {
     pub name: &'static str,
     /// What is moved.
     pub main: Resource,
-    /// What follows it.
-    pub follower: Option<Resource>,
+    /// What follows it, each behind the one before.
+    pub followers: Vec<Resource>,
     /// The primitive that carries the addresses, and whose agent is killed.
     pub carrier: &'static str,
     /// The path of that agent.
@@ -42,6 +45,8 @@ pub struct Subject {
     pub agents: &'static [&'static str],
     /// Part of every healthy state.
     pub check: Option<Check>,
+    /// What the nodes need besides before the cluster starts.
+    pub furnish: Option<Furnish>,
 }
 
 impl Subject {
@@ -51,7 +56,7 @@ impl Subject {
         Self {
             name: "ocf:heartbeat:IPaddr2",
             main: Resource::Plain(primitive),
-            follower: None,
+            followers: Vec::new(),
             carrier: "ip",
             agent: "/usr/lib/ocf/resource.d/heartbeat/IPaddr2",
             activation: "start",
@@ -59,6 +64,7 @@ impl Subject {
             items: Vec::new(),
             agents: &[],
             check: None,
+            furnish: None,
         }
     }
 
@@ -68,7 +74,7 @@ impl Subject {
         Self {
             name: "ocf:pacemaker:Stateful with ocf:heartbeat:IPaddr2",
             main: Resource::Promotable(stateful),
-            follower: Some(Resource::Plain(ipaddr2().0)),
+            followers: vec![Resource::Plain(ipaddr2().0)],
             ..Self::ipaddr2()
         }
     }
@@ -101,10 +107,10 @@ impl Subject {
         // supervise sees only a second after a start that a service has ended: less would prove nothing.
         let services = services.parameter("settle_time", "1500ms").meta("migration-threshold", "1");
         let mut subject = if promotable {
-            Self { follower: Some(Resource::Promotable(roles(services))), ..Self::primary_ips_promotable(ipv4, ipv6) }
+            Self { followers: vec![Resource::Promotable(roles(services))], ..Self::primary_ips_promotable(ipv4, ipv6) }
         } else {
             let services = services.operation("monitor", "5s", "20s", None);
-            Self { follower: Some(Resource::Plain(services)), ..Self::primary_ips_plain(ipv4, ipv6) }
+            Self { followers: vec![Resource::Plain(services)], ..Self::primary_ips_plain(ipv4, ipv6) }
         };
         subject.items.extend(standard_tree(Places::greenarrow()).items());
         Self {
@@ -116,6 +122,28 @@ impl Subject {
             agents: &["primary-ips", "services"],
             check: Some(services_run_only_on),
             ..subject
+        }
+    }
+
+    /// The whole of a GreenArrow pair: `ocf:greenarrow:postgresql`, the addresses behind it, the services behind them. The
+    /// servers of PostgreSQL have to be in their place ([`crate::postgres::put_in_place`]).
+    pub fn greenarrow(ipv4: u16, ipv6: u16) -> Self {
+        let inner = Self::services_behind_primary_ips(true, ipv4, ipv6);
+        let hosts = [1, 2].map(|number| format!("n{number}:{}", network::node_ipv4(number))).join(" ");
+        let database = Primitive::ocf(RESOURCE, "greenarrow", "postgresql")
+            .parameter("pgdata", &format!("{HOME_IN_NODE}/data"))
+            .parameter("replication_user", USER)
+            .parameter("primary_hosts", &hosts)
+            .parameter("sync", "prefer")
+            .parameter("rejoin", "rewind");
+        Self {
+            name: "ocf:greenarrow:services behind primary-ips behind postgresql",
+            followers: [vec![inner.main], inner.followers].concat(),
+            main: Resource::Promotable(roles(database)),
+            agents: &["primary-ips", "services", "postgresql"],
+            check: Some(everything_runs),
+            furnish: Some(|nodes| postgres_pair::servers(USUAL, nodes).map(drop)),
+            ..inner
         }
     }
 
@@ -139,17 +167,24 @@ impl Subject {
 
     /// What is moved, and what follows it.
     pub fn resources(&self) -> impl Iterator<Item = &Resource> {
-        [&self.main].into_iter().chain(&self.follower)
+        [&self.main].into_iter().chain(&self.followers)
     }
 
     /// Adds the resources and their constraints to a configuration.
     pub fn configure(&self, cib: Cib) -> Cib {
-        let cib = cib.resource(self.main.clone());
-        match &self.follower {
-            Some(follower) => cib.resource(follower.clone()).follows(follower, &self.main),
-            None => cib,
-        }
+        let all: Vec<_> = self.resources().collect();
+        let cib = all.iter().fold(cib, |cib, resource| cib.resource((*resource).clone()));
+        all.windows(2).fold(cib, |cib, pair| cib.follows(pair[1], pair[0]))
     }
+}
+
+/// The services run, and the other node's server streams from that of the holder.
+fn everything_runs(cluster: &Cluster, holder: &Node) -> Result<()> {
+    services_run_only_on(cluster, holder)?;
+    let standby = cluster.peer(holder)?;
+    let server = Server::new(&standby.name, &standby.address().to_string(), Place::In(Arc::clone(standby)))?;
+    ensure!(server.streams(), "the server of {} does not stream", standby.name);
+    Ok(())
 }
 
 /// The services that the agent answers for run on the holder, and none of them anywhere else.

@@ -1,26 +1,15 @@
 //! ocf:greenarrow:postgresql in a real cluster, while a client writes: everything acknowledged is still there afterwards.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use cts_tests::cluster::SETTLE;
-use cts_tests::postgres::{Server, USUAL};
+use cts_tests::postgres::USUAL;
 use cts_tests::postgres_pair::{Pair, RESOURCE, with_cluster};
+use cts_tests::postgres_scenarios::{
+    both_power_cut, postmaster_killed, postmaster_stopped, power_cut, standby_power_cut, switchover,
+};
 use cts_tests::wait;
-
-/// Every row that was acknowledged is there.
-fn nothing_lost(pair: &Pair) -> Result<()> {
-    let lost = pair.lost()?;
-    ensure!(lost == 0, "{lost} acknowledged rows are lost");
-    Ok(())
-}
-
-fn switchover(pair: &Pair) -> Result<()> {
-    let (_, standbys) = pair.primary()?;
-    pair.promote(standbys[0])?;
-    nothing_lost(pair)
-}
 
 #[test]
 fn the_promoted_role_moves_to_and_fro() -> Result<()> {
@@ -37,78 +26,6 @@ fn the_promoted_role_moves_to_and_fro() -> Result<()> {
         ensure!(ours.is_empty(), "{ours:#?}");
         Ok(())
     })
-}
-
-/// What happens to the primary's node or server; afterwards there is one primary again, which this returns, and the other
-/// streams from it.
-fn after(pair: &Pair, event: impl FnOnce(&Server) -> Result<()>) -> Result<String> {
-    let began = Instant::now();
-    let primary = pair.primary()?.0.clone();
-    event(&primary)?;
-    // What was seen before the event took effect is not the answer to it.
-    let silent = |millis| pair.writer.silence() > Duration::from_millis(millis);
-    let interrupted = || Ok(silent(500));
-    wait::until("the client to be interrupted", SETTLE, wait::QUICK, interrupted)?;
-    let again = || Ok(!silent(100));
-    wait::until("the client to write again", SETTLE, wait::QUICK, again)?;
-    println!("  writable again after {:.2} s", began.elapsed().as_secs_f64());
-    pair.healthy()?;
-    println!("  healthy again after {:.2} s", began.elapsed().as_secs_f64());
-    Ok(pair.primary()?.0.name.clone())
-}
-
-fn power_cut(pair: &Pair) -> Result<()> {
-    let (old, began) = (pair.primary()?.0.name.clone(), Instant::now());
-    let new = after(pair, |primary| pair.cluster.node(&primary.name)?.power_cut())?;
-    ensure!(new != old, "the other node was to be promoted");
-    let fenced = pair.cluster.switch.since(began);
-    ensure!(fenced.len() == 1 && fenced[0].target == old, "one fencing of {old} was to be: {fenced:#?}");
-    nothing_lost(pair)
-}
-
-fn postmaster_killed(pair: &Pair) -> Result<()> {
-    let (old, began) = (pair.primary()?.0.name.clone(), Instant::now());
-    let new = after(pair, |primary| primary.signal("KILL"))?;
-    ensure!(new == old, "the server was to be started again where it was");
-    ensure!(pair.cluster.switch.since(began).is_empty(), "a node was fenced");
-    pair.cluster.cleanup(RESOURCE)?;
-    nothing_lost(pair)
-}
-
-fn postmaster_stopped(pair: &Pair) -> Result<()> {
-    let began = Instant::now();
-    // The client's own connection goes on as long as it lives: its server process does not stand still.
-    after(pair, |primary| primary.signal("STOP"))?;
-    ensure!(pair.cluster.switch.since(began).is_empty(), "a node was fenced");
-    pair.cluster.cleanup(RESOURCE)?;
-    nothing_lost(pair)
-}
-
-fn standby_power_cut(pair: &Pair) -> Result<()> {
-    let began = Instant::now();
-    let (primary, standbys) = pair.primary()?;
-    pair.cluster.node(&standbys[0].name)?.power_cut()?;
-    let fenced = || Ok(!pair.cluster.switch.since(began).is_empty());
-    wait::until("the standby to be fenced", SETTLE, wait::QUICK, fenced)?;
-    pair.healthy()?;
-    ensure!(pair.primary()?.0.name == primary.name, "the primary was to stay");
-    nothing_lost(pair)
-}
-
-fn both_power_cut(pair: &Pair) -> Result<()> {
-    let primary = pair.primary()?.0.name.clone();
-    for node in &pair.cluster.nodes {
-        node.power_cut()?;
-    }
-    thread::sleep(Duration::from_secs(1));
-    for node in &pair.cluster.nodes {
-        node.power_on()?;
-        node.start_cluster()?;
-    }
-    pair.cluster.wait_quorum(2)?;
-    pair.healthy()?;
-    ensure!(pair.primary()?.0.name == primary, "the node that was the primary was to be it again");
-    nothing_lost(pair)
 }
 
 #[test]

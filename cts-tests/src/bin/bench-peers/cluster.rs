@@ -13,9 +13,9 @@ use cts_tests::network::service_ipv4;
 use cts_tests::node::Node;
 use cts_tests::subject::{IP_FILE, ip_file};
 use cts_tests::wait;
-use nix::unistd::{SysconfVar, sysconf};
 
 use crate::contender::{ipaddr2, primary_ips, scrap};
+use crate::executors::processor_time_a_minute;
 use crate::invocation::median;
 use crate::table::{Goal, Table};
 
@@ -23,9 +23,6 @@ const COUNT: u16 = 100;
 
 /// A hundred IPaddr2 one after the other need some 20 s on two processors.
 const LIMIT: Duration = Duration::from_secs(180);
-
-/// How long the processor time of the monitors is summed up.
-const STEADY: Duration = Duration::from_secs(60);
 
 /// What was seen of one contender, in seconds.
 struct Seen {
@@ -74,7 +71,7 @@ fn measured(cluster: &Cluster, resource: &Resource, addresses: &[IpAddr], rounds
     cluster.wait_idle()?;
     let (mut holder, start) = start(cluster, resource, addresses)?;
     std::thread::sleep(Duration::from_secs(5));
-    let monitors = processor_time_a_minute(cluster)?;
+    let monitors = processor_time_a_minute(cluster.nodes.iter().map(AsRef::as_ref))?.iter().sum();
     let (mut moves, mut cuts) = (Vec::new(), Vec::new());
     for _ in 0..rounds {
         moves.push(planned_move(cluster, resource, addresses, &holder)?);
@@ -132,28 +129,4 @@ fn complete(watch: &AddressWatch, began: Instant, addresses: &[IpAddr], what: &s
 /// A hundred actions may be under way, and one wait for an idle cluster is shorter than they are.
 fn settle(cluster: &Cluster) -> Result<()> {
     cluster.wait_idle().or_else(|_| cluster.wait_idle())
-}
-
-/// User and system time of everything that the executors of the nodes ran and waited for, in seconds.
-fn processor_time_a_minute(cluster: &Cluster) -> Result<f64> {
-    let executors = cluster.nodes.iter().map(|node| {
-        let found = node.processes(|argv| argv.first().is_some_and(|path| path.ends_with("pacemaker-execd")))?;
-        found.first().copied().with_context(|| format!("no pacemaker-execd on {}", node.name))
-    });
-    let executors = executors.collect::<Result<Vec<u32>>>()?;
-    let sum = || executors.iter().map(|pid| reaped_ticks(*pid)).sum::<Result<u64>>();
-    let (before, began) = (sum()?, Instant::now());
-    std::thread::sleep(STEADY);
-    let ticks = u32::try_from(sum()? - before)?;
-    let tick = sysconf(SysconfVar::CLK_TCK)?.context("sysconf(3) knows no CLK_TCK")?;
-    let a_second = f64::from(i32::try_from(tick)?);
-    Ok(f64::from(ticks) / a_second / began.elapsed().as_secs_f64() * 60.0)
-}
-
-/// Fields 16 and 17 of proc_pid_stat(5), cutime and cstime. The name in parentheses may hold anything, so what follows
-/// is found from behind.
-fn reaped_ticks(pid: u32) -> Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let (_, fields) = stat.rsplit_once(") ").with_context(|| format!("/proc/{pid}/stat: {stat}"))?;
-    fields.split(' ').skip(13).take(2).map(|field| Ok(field.parse::<u64>()?)).sum()
 }

@@ -113,13 +113,8 @@ impl Invocation {
         let calls = "execve,execveat,fork,vfork,clone,clone3";
         self.under(&["strace", "-f", "-qq", "-o", TRACE, "-e", calls]).run()?;
         let trace = std::fs::read_to_string(TRACE)?;
-        // `PID call(…) = RESULT`, or `PID <... call resumed>…) = RESULT` for the second half of an interrupted line.
-        let succeeded = |line: &&str| {
-            let result = line.rsplit_once(" = ").and_then(|(_, result)| result.split(' ').next()?.parse::<i64>().ok());
-            result.is_some_and(|result| result >= 0)
-        };
         let (execs, forks): (Vec<&str>, Vec<&str>) =
-            trace.lines().filter(succeeded).partition(|line| line.contains("execve"));
+            trace.lines().filter(|line| succeeded(line)).partition(|line| line.contains("execve"));
         Ok(Started { execs: execs.len(), forks: forks.iter().filter(|line| !line.contains("CLONE_THREAD")).count() })
     }
 
@@ -133,6 +128,13 @@ impl Invocation {
         let (_, count) = collected.with_context(|| format!("callgrind counted nothing: {}", output.stderr))?;
         Ok(Some(count.trim().parse()?))
     }
+}
+
+/// Whether a call in a line of strace succeeded: `PID call(…) = RESULT`, or `PID <... call resumed>…) = RESULT` for the
+/// second half of an interrupted line.
+pub(crate) fn succeeded(line: &str) -> bool {
+    let result = line.rsplit_once(" = ").and_then(|(_, result)| result.split(' ').next()?.parse::<i64>().ok());
+    result.is_some_and(|result| result >= 0)
 }
 
 /// User and system time of all children that have ended and were waited for.

@@ -5,10 +5,12 @@
 mod batch;
 mod cluster;
 mod contender;
+mod executors;
 mod hello;
 mod invocation;
 mod monitor;
 mod outage;
+mod postgresql;
 mod services;
 mod table;
 
@@ -18,6 +20,7 @@ use anyhow::{Context, Result};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use cts_tests::command::command;
 use cts_tests::isolation::{Isolation, enter};
+use cts_tests::postgres::{self, USUAL};
 use cts_tests::{installed, packages};
 
 use table::Table;
@@ -61,6 +64,12 @@ const SECTIONS: &[Section] = &[
         isolation: Isolation::Cluster(&["primary-ips"]),
         measure: outage::measure,
     },
+    Section {
+        name: "postgresql",
+        title: "A PostgreSQL pair with an address in a cluster of two nodes, beside PAF and heartbeat:pgsql",
+        isolation: Isolation::Cluster(&["postgresql", "primary-ips"]),
+        measure: postgresql::measure,
+    },
 ];
 
 fn main() -> Result<()> {
@@ -80,7 +89,7 @@ fn main() -> Result<()> {
 
 fn interface() -> Command {
     let names: Vec<&str> = SECTIONS.iter().map(|section| section.name).collect();
-    let only = Arg::new("only").long("only").value_name("NAME").action(ArgAction::Append).value_parser(names.clone());
+    let only = Arg::new("only").value_name("NAME").action(ArgAction::Append).value_parser(names.clone());
     let rounds = Arg::new("rounds").long("rounds").value_name("N").default_value("5");
     let rounds = rounds.value_parser(|text: &str| match text.parse() {
         Ok(0) | Err(_) => Err("a number from 1 on is expected"),
@@ -89,8 +98,10 @@ fn interface() -> Command {
     let markdown = Arg::new("markdown").long("markdown").action(ArgAction::SetTrue);
     Command::new("cargo bench-peers")
         .about("Measures what the agents cost, beside their peers")
-        .arg(only.help("Measure this part only; may be given more than once"))
-        .arg(rounds.help("Events of each kind in a cluster; runs of a program are forty times as many"))
+        .arg(only.help("Measure these parts only"))
+        .arg(rounds.help(
+            "Events of each kind in a cluster, of ours with PostgreSQL twice as many; runs of a program are forty times as many",
+        ))
         .arg(markdown.help("Print the tables in Markdown"))
         .arg(Arg::new("inside").long("inside").hide(true).value_parser(names))
 }
@@ -102,8 +113,9 @@ fn section(name: &str) -> Option<&'static Section> {
 /// Builds what is measured, then runs this program again for each section: namespaces are entered once a process.
 fn every_section(arguments: &ArgMatches, rounds: usize, markdown: bool) -> Result<()> {
     packages::require(packages::CLUSTER)?;
-    packages::require(&["strace"])?;
-    installed::build(&["primary-ips", "services"])?;
+    packages::require(packages::PEERS)?;
+    installed::build(&["primary-ips", "services", "postgresql"])?;
+    postgres::tree(USUAL)?;
     build_hello()?;
     println!("{}", table::machine()?);
     let chosen: Option<Vec<&String>> = arguments.get_many("only").map(Iterator::collect);

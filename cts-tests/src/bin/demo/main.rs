@@ -1,6 +1,7 @@
-//! The demonstration: a real two-node cluster moves the addresses of an IP file and the services behind them, by plan and by
-//! power cut.
+//! The demonstration: a real two-node cluster moves a PostgreSQL primary, the addresses of an IP file behind it and the services
+//! behind them, by plan and by power cut.
 
+mod database;
 mod screen;
 mod services;
 mod steps;
@@ -12,6 +13,7 @@ use anyhow::Result;
 use clap::{Arg, ArgAction, Command};
 use cts_tests::greenarrow::ACTIVE;
 use cts_tests::isolation::{Isolation, enter};
+use cts_tests::postgres::{self, USUAL};
 use cts_tests::scenarios::Rig;
 use cts_tests::subject::Subject;
 use cts_tests::{installed, wait};
@@ -32,7 +34,10 @@ fn main() -> Result<()> {
         .about("Starts a two-node Pacemaker cluster in namespaces of this machine and shows it failing over")
         .arg(keep.help("Leave the cluster up at the end, until Ctrl-C"))
         .get_matches();
-    enter(Isolation::Cluster(&["primary-ips", "services"]), || demonstrate(arguments.get_flag("keep")))
+    if std::process::id() != 1 {
+        postgres::tree(USUAL)?;
+    }
+    enter(Isolation::Cluster(&["primary-ips", "services", "postgresql"]), || demonstrate(arguments.get_flag("keep")))
 }
 
 fn demonstrate(keep: bool) -> Result<()> {
@@ -46,9 +51,10 @@ fn demonstrate(keep: bool) -> Result<()> {
         println!("ended by {}; nothing of the cluster remains", signal.map_or("a signal", Signal::as_str));
         std::process::exit(130);
     });
-    let subject = Subject::services_behind_primary_ips(true, IPV4, IPV6);
+    postgres::put_in_place(USUAL)?;
+    let subject = Subject::greenarrow(IPV4, IPV6);
     screen.say(&format!(
-        "two nodes, Corosync and Pacemaker with fencing, {IPV4} IPv4 and {IPV6} IPv6 addresses, {} services",
+        "two nodes, Corosync and Pacemaker with fencing, PostgreSQL, {IPV4} IPv4 and {IPV6} IPv6 addresses, {} services",
         ACTIVE.len()
     ));
     let rig = Arc::new(Rig::start(subject, INTERVAL)?);

@@ -11,6 +11,7 @@ use cts_tests::scenarios::{Rig, planned_move};
 use cts_tests::subject::{IP_FILE, ip_file};
 use cts_tests::wait;
 
+use crate::database;
 use crate::screen::Screen;
 use crate::services::{self, Client};
 
@@ -20,30 +21,41 @@ const NEWCOMER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 78, 100, 1));
 /// A monitor every 5 s applies an edit; this is ample.
 const EDIT: Duration = Duration::from_secs(30);
 
-/// What was seen from outside of one step: of the addresses, and of the SMTP server on one of them.
+/// The clients of what is behind the first of the addresses.
+pub(crate) struct Clients {
+    smtp: Client,
+    database: database::Client,
+}
+
+/// What was seen from outside of one step: of the addresses, of the SMTP server and of the database on one of them.
 struct Seen {
     addresses: Outage,
     smtp: Duration,
+    database: database::Seen,
 }
 
 /// Plays every step, then prints the outages in a table.
 pub(crate) fn play(rig: &Rig, screen: &Screen) -> Result<()> {
-    let client = Client::start(rig)?;
-    start(rig, &client, screen)?;
-    let moved = movement(rig, &client, screen)?;
-    let edited = edits(rig, &client, screen)?;
-    services::die(rig, &client, screen)?;
-    let cut = power_cut(rig, &client, screen)?;
-    screen.say("longest silence, measured from outside: of an address by ping, of the SMTP server by connecting:");
-    let head = ["median", "worst of IPv4", "worst of IPv6", "SMTP server"];
-    screen.say(&format!("  {:26}{:>10}{:>15}{:>15}{:>13}", "", head[0], head[1], head[2], head[3]));
-    for (name, Seen { addresses, smtp }) in
+    let clients = Clients { smtp: Client::start(rig)?, database: database::Client::start(rig)? };
+    start(rig, &clients, screen)?;
+    let moved = movement(rig, &clients, screen)?;
+    let edited = edits(rig, &clients, screen)?;
+    services::die(rig, &clients.smtp, screen)?;
+    let cut = power_cut(rig, &clients, screen)?;
+    screen.say("longest silence, measured from outside: of an address by ping, of the SMTP server by connecting, of the database by writing;");
+    screen.say("and how many of the rows that the database acknowledged are there afterwards:");
+    let head = ["median", "worst of IPv4", "worst of IPv6", "SMTP server", "database", "rows found"];
+    let [median, ipv4, ipv6, smtp, database, rows] = head;
+    screen.say(&format!("  {:26}{median:>8}{ipv4:>15}{ipv6:>15}{smtp:>13}{database:>10}{rows:>14}", ""));
+    for (name, Seen { addresses, smtp, database }) in
         [("planned move", moved), ("line added, line removed", edited), ("power cut with fencing", cut)]
     {
         let [ipv4, ipv6] =
             [addresses.worst_ipv4, addresses.worst_ipv6].map(|worst| worst.map_or("-".to_owned(), seconds));
         let (median, smtp) = (seconds(addresses.median), seconds(smtp));
-        screen.say(&format!("  {name:26}{median:>10}{ipv4:>15}{ipv6:>15}{smtp:>13}"));
+        let rows = format!("{} of {}", database.found, database.acknowledged);
+        let database = seconds(database.outage);
+        screen.say(&format!("  {name:26}{median:>8}{ipv4:>15}{ipv6:>15}{smtp:>13}{database:>10}{rows:>14}"));
     }
     let [ping, connect] = [rig.observer.interval(), services::INTERVAL].map(|interval| interval.as_millis());
     screen.say(&format!(
@@ -53,31 +65,37 @@ pub(crate) fn play(rig: &Rig, screen: &Screen) -> Result<()> {
     Ok(())
 }
 
-fn start(rig: &Rig, client: &Client, screen: &Screen) -> Result<()> {
+fn start(rig: &Rig, clients: &Clients, screen: &Screen) -> Result<()> {
     let holder = rig.healthy()?;
     let answered = rig.observer.all_answered(rig.cluster.began()).context("an address never answered")?;
     let took = seconds(answered - rig.cluster.began());
     let count = rig.subject.addresses.len();
     screen.say(&format!("start: {took} from power on to all {count} addresses answering, on {}", holder.name));
-    let (answered, banner) = client.greeted(rig.cluster.began())?;
+    let (answered, banner) = clients.smtp.greeted(rig.cluster.began())?;
     let took = seconds(answered - rig.cluster.began());
-    screen.say(&format!("  {took} to the first client of the SMTP server at {}: \"{banner}\"", client.address));
+    let address = clients.smtp.address;
+    screen.say(&format!("  {took} to the first client of the SMTP server at {address}: \"{banner}\""));
+    let took = seconds(clients.database.wrote(rig.cluster.began())? - rig.cluster.began());
+    screen.say(&format!("  {took} to the first row in the database at {}", clients.database.address));
     Ok(())
 }
 
-fn movement(rig: &Rig, client: &Client, screen: &Screen) -> Result<Seen> {
+fn movement(rig: &Rig, clients: &Clients, screen: &Screen) -> Result<Seen> {
     let (from, count) = (rig.healthy()?, rig.subject.addresses.len());
     let to = rig.cluster.peer(from)?;
     let began = Instant::now();
-    screen.say(&format!("planned move of {count} addresses and the services from {} to {}", from.name, to.name));
+    screen.say(&format!(
+        "planned move of the database, {count} addresses and the services from {} to {}",
+        from.name, to.name
+    ));
     let addresses = planned_move(rig)?;
-    let seen = Seen { addresses, smtp: client.outage(began)? };
+    let seen = clients.seen(rig, addresses, began)?;
     screen.say(&format!("moved: {}", seen.describe()));
     Ok(seen)
 }
 
 /// A line comes and goes in the file of both nodes; nothing else changes.
-fn edits(rig: &Rig, client: &Client, screen: &Screen) -> Result<Seen> {
+fn edits(rig: &Rig, clients: &Clients, screen: &Screen) -> Result<Seen> {
     let holder = rig.healthy()?;
     let watch = AddressWatch::start(holder)?;
     let newcomer = Observer::start(&[NEWCOMER], Duration::from_millis(50))?;
@@ -95,7 +113,7 @@ fn edits(rig: &Rig, client: &Client, screen: &Screen) -> Result<Seen> {
     let after = rig.healthy()?;
     let lost = watch.lost(began, &rig.subject.addresses);
     ensure!(after.name == holder.name && lost.is_empty(), "the edits disturbed other addresses: {lost:?}");
-    let seen = Seen { addresses: rig.observer.outage(began, Instant::now()), smtp: client.outage(began)? };
+    let seen = clients.seen(rig, rig.observer.outage(began, Instant::now()), began)?;
     screen.say(&format!("no failover, and no other address was touched: {}", seen.describe()));
     Ok(seen)
 }
@@ -104,7 +122,7 @@ fn edit(rig: &Rig, content: &str) -> Result<()> {
     rig.cluster.nodes.iter().try_for_each(|node| node.write_file(IP_FILE, content, 0o644, Owner::Root))
 }
 
-fn power_cut(rig: &Rig, client: &Client, screen: &Screen) -> Result<Seen> {
+fn power_cut(rig: &Rig, clients: &Clients, screen: &Screen) -> Result<Seen> {
     let victim = rig.healthy()?;
     let peer = rig.cluster.peer(victim)?;
     let began = Instant::now();
@@ -122,8 +140,8 @@ fn power_cut(rig: &Rig, client: &Client, screen: &Screen) -> Result<Seen> {
     let answered = || Ok(rig.observer.all_answered(taken));
     let (answered, _) = wait::until_some(what, Duration::from_secs(30), wait::QUICK, answered)?;
     let addresses = rig.observer.outage(began, answered);
-    client.greeted(taken)?;
-    let seen = Seen { addresses, smtp: client.outage(began)? };
+    clients.smtp.greeted(taken)?;
+    let seen = clients.seen(rig, addresses, began)?;
     screen.say(&format!("{} took over: {}", peer.name, seen.describe()));
     rig.settled()?;
     rig.subject.resources().try_for_each(|resource| rig.cluster.cleanup(&resource.id()))?;
@@ -134,11 +152,21 @@ fn power_cut(rig: &Rig, client: &Client, screen: &Screen) -> Result<Seen> {
     Ok(seen)
 }
 
+impl Clients {
+    fn seen(&self, rig: &Rig, addresses: Outage, began: Instant) -> Result<Seen> {
+        let database = self.database.seen(rig, began)?;
+        Ok(Seen { addresses, smtp: self.smtp.outage(began)?, database })
+    }
+}
+
 impl Seen {
     fn describe(&self) -> String {
         let Outage { worst, median, worst_address, .. } = self.addresses;
-        let [worst, median, smtp] = [worst, median, self.smtp].map(seconds);
-        format!("{worst} outage at worst ({worst_address}), {median} in the median, {smtp} for the SMTP client")
+        let [worst, median, smtp, writer] = [worst, median, self.smtp, self.database.outage].map(seconds);
+        format!(
+            "{worst} outage at worst ({worst_address}), {median} in the median, {smtp} for the SMTP client, {writer} for \
+             that of the database"
+        )
     }
 }
 

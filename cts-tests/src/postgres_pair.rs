@@ -167,7 +167,8 @@ pub fn address() -> IpAddr {
     network::service_ipv4(1)[0]
 }
 
-fn configuration(servers: &[Server], parameters: &[(&str, &str)]) -> Cib {
+/// The clone of these servers.
+pub fn clone_of(servers: &[Server], parameters: &[(&str, &str)]) -> Resource {
     let hosts: Vec<_> = servers.iter().map(|server| format!("{}:{}", server.name, server.address)).collect();
     let primitive = Primitive::ocf(RESOURCE, "greenarrow", "postgresql")
         .parameter("pgdata", &servers[0].data)
@@ -178,7 +179,11 @@ fn configuration(servers: &[Server], parameters: &[(&str, &str)]) -> Cib {
     let once = ["start", "stop", "promote", "demote", "notify"];
     let primitive = once.iter().fold(primitive, |primitive, name| primitive.operation(name, "0s", "60s", None));
     let primitive = parameters.iter().fold(primitive, |primitive, (name, value)| primitive.parameter(name, value));
-    let clone = Resource::Promotable(primitive);
+    Resource::Promotable(primitive)
+}
+
+fn configuration(servers: &[Server], parameters: &[(&str, &str)]) -> Cib {
+    let clone = clone_of(servers, parameters);
     let follower = Primitive::ocf("ip", "heartbeat", "IPaddr2")
         .parameter("ip", &address().to_string())
         .parameter("cidr_netmask", &network::IPV4_PREFIX.to_string())

@@ -145,6 +145,11 @@ const CHECKS: &[Check] = &[
         ]),
     },
     Check {
+        name: "hvmail-ha",
+        about: "what the operator types, in real clusters with everything, while clients are served",
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "hvmail_ha_move", "--test", "hvmail_ha_status"]),
+    },
+    Check {
         name: "rpm",
         about: "the package: built, linted, installed, used and removed in a node",
         kind: Kind::Test(&["-p", "cts-tests", "--test", "rpm"]),

@@ -92,10 +92,7 @@ impl<'a> Work<'a> {
         tools::change_resources(&stop_marks(last, &clones))?;
         self.say("the cluster was asked to have no Primary");
         let roles = owned(&self.picture.roles());
-        let idle = |state: &Monitored| {
-            roles.iter().all(|one| state.nodes_in_role(one, "Promoted").is_empty() && !state.changing(one))
-        };
-        match self.watch(|state| idle(state).then_some(())) {
+        match self.watch(|state| nobody(state, &roles).then_some(())) {
             Ok(()) => {
                 Ok(Ending::Done(format!("{last} is Secondary, and no node is Primary until hvmail_make_primary")))
             }
@@ -200,16 +197,21 @@ impl<'a> Work<'a> {
     /// The cluster goes back by itself once nothing asks for anything else; here it is waited for.
     fn put_back(&mut self, why: &str, lifted: bool) -> Ending {
         self.say(&format!("{why}: putting back"));
-        if let (true, Some(stopped)) = (lifted, &self.picture.configuration.stopped) {
-            let marks = stop_marks(&stopped.last_primary, &self.clones());
-            return match tools::change_resources(&marks) {
-                Ok(()) => Ending::PutBack(format!("{why}. No node is Primary, as before")),
-                Err(error) => Ending::Adrift(format!("{why}. The mark of --stop could not be put back: {error:#}")),
-            };
-        }
         let roles = owned(&self.picture.roles());
         self.deadline = Deadline::after(BACK);
         self.signals = None;
+        if let (true, Some(stopped)) = (lifted, &self.picture.configuration.stopped) {
+            let marks = stop_marks(&stopped.last_primary, &self.clones());
+            if let Err(error) = tools::change_resources(&marks) {
+                return Ending::Adrift(format!("{why}. The mark of --stop could not be put back: {error:#}"));
+            }
+            return match self.watch(|state| nobody(state, &roles).then_some(())) {
+                Ok(()) => Ending::PutBack(format!("{why}. No node is Primary, as before")),
+                Err(_) => Ending::Adrift(format!(
+                    "{why}. Not everything is stopped yet; hvmail_ha status shows what there is"
+                )),
+            };
+        }
         let nodes: Vec<String> = self.picture.nodes().into_iter().map(str::to_owned).collect();
         let found = self.watch(|state| nodes.iter().find(|node| is_primary(state, &roles, node)).cloned());
         match found {
@@ -241,6 +243,10 @@ fn owned(names: &[&str]) -> Vec<String> {
 fn is_primary(state: &Monitored, roles: &[String], node: &str) -> bool {
     let promoted = |one: &String| state.nodes_in_role(one, "Promoted") == [node] && !state.changing(one);
     !roles.is_empty() && roles.iter().all(promoted)
+}
+
+fn nobody(state: &Monitored, roles: &[String]) -> bool {
+    roles.iter().all(|one| state.nodes_in_role(one, "Promoted").is_empty() && !state.changing(one))
 }
 
 /// A start or a promotion on `target` that has failed since.

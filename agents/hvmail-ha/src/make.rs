@@ -47,7 +47,7 @@ pub(crate) fn primary(options: &Options) -> Result<u8> {
     }
     // While a node has the role, its addresses answer as they should.
     let held = picture.nodes().iter().any(|node| matches!(picture.role(node), Role::Primary | Role::Partly));
-    let answering = if held { Vec::new() } else { serve::answering(&picture.configuration) };
+    let answering = if held { Vec::new() } else { answering(&picture) };
     let told = preflight::told(&picture, &target, &answering);
     let left = left_of(&told, options);
     if !left.is_empty() {
@@ -122,6 +122,14 @@ fn conclude(ending: &Ending) -> u8 {
 fn left_of(told: &[Told], options: &Options) -> Vec<Obstacle> {
     let all: Vec<_> = told.iter().map(|one| one.obstacle).collect();
     remaining(&all, options.force, &options.losses)
+}
+
+/// What of the pair's addresses answers; that nobody can tell is said, and stops nothing that fencing has made sure of.
+fn answering(picture: &Picture) -> Vec<String> {
+    serve::answering(&picture.configuration).unwrap_or_else(|why| {
+        say(&format!("not seen: whether addresses of the pair answer on the wire: {why}"), DONE);
+        Vec::new()
+    })
 }
 
 /// Looks, once nothing of an earlier command is left and the cluster has done what it is at.
@@ -219,7 +227,7 @@ pub(crate) fn preflight(named: Option<&String>) -> Result<u8> {
         return Ok(say(&format!("{target} is Primary"), DONE));
     }
     let (peer, _) = preflight::peer_of(&picture, &target);
-    let answering = if peer == Peer::Primary { Vec::new() } else { serve::answering(&picture.configuration) };
+    let answering = if peer == Peer::Primary { Vec::new() } else { answering(&picture) };
     let told = preflight::told(&picture, &target, &answering);
     if told.is_empty() {
         return Ok(say(&format!("{target} could take over now"), DONE));

@@ -50,9 +50,12 @@ fn greet(server: SocketAddr) -> std::io::Result<()> {
     stream.read_exact(&mut [0])
 }
 
-/// Addresses of the pair that answer ping and are not this node's own: somebody has them.
-pub(crate) fn answering(configuration: &Configuration) -> Vec<String> {
-    let Some(resource) = configuration.of_agent("primary-ips") else { return Vec::new() };
+/// Addresses of the pair that answer ping and are not this node's own: somebody has them. An error where it cannot be told.
+pub(crate) fn answering(configuration: &Configuration) -> Result<Vec<String>, String> {
+    let Some(resource) = configuration.of_agent("primary-ips") else { return Ok(Vec::new()) };
+    if Program::new("ping").path().is_none() {
+        return Err("ping is not installed (package iputils)".to_owned());
+    }
     let path = resource.parameter("ip_file").unwrap_or("/etc/hvmail_primary_ips");
     let own: Vec<IpAddr> = own_addresses();
     let listed = addresses(&read(Path::new(path)));
@@ -62,10 +65,10 @@ pub(crate) fn answering(configuration: &Configuration) -> Vec<String> {
         let output = Program::new("ping").args(words).run(Deadline::after(PATIENCE * 3));
         output.is_ok_and(|output| output.status.success()).then(|| address.to_string())
     };
-    std::thread::scope(|scope| {
+    Ok(std::thread::scope(|scope| {
         let threads: Vec<_> = asked.into_iter().map(|address| scope.spawn(move || ping(address))).collect();
         threads.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
-    })
+    }))
 }
 
 fn own_addresses() -> Vec<IpAddr> {

@@ -7,7 +7,9 @@ use anyhow::{Context, Result, ensure};
 use cts_tests::cluster::SETTLE;
 use cts_tests::command::Output;
 use cts_tests::greenarrow_pair::{Pair, with_pair};
+use cts_tests::network::{self, BRIDGE};
 use cts_tests::node::Node;
+use cts_tests::postgres_pair::address;
 use cts_tests::{process, wait};
 use nix::sys::signal::Signal;
 
@@ -147,9 +149,23 @@ fn stopped_and_brought_back(pair: &Pair) -> Result<()> {
     pair.cluster.wait_idle()?;
     // The other node has what this one wrote, or does not: they compare their logs.
     ensure!(pair.writer.silence() > Duration::from_secs(2), "no node was to become Primary by itself");
+    while_somebody_has_an_address(|| {
+        let orders =
+            ["hvmail_make_primary", "--force", "--accept-data-loss=database", "--accept-data-loss=peer-unseen"];
+        ends(&pair.run(old, &orders)?, REFUSED, &["addresses of the pair answer", "10.78.1.1", "nothing was changed"])
+    })?;
     ends(&pair.run(old, &["hvmail_make_primary"])?, DONE, &[&format!("{} is Primary and serves", old.name)])?;
     ensure!(pair.healthy()?.name == old.name);
     nothing_is_left(pair)
+}
+
+/// The host with the bridge is a host like any other on that network.
+fn while_somebody_has_an_address(body: impl FnOnce() -> Result<()>) -> Result<()> {
+    let change = |word: &str| network::ip(&format!("addr {word} {} dev {BRIDGE}", network::with_prefix(address())));
+    change("add")?;
+    let result = body();
+    change("del")?;
+    result
 }
 
 #[test]

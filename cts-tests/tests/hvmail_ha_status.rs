@@ -110,8 +110,11 @@ fn a_service_is_down(pair: &Pair) -> Result<()> {
 
 fn a_constraint_is_left(pair: &Pair) -> Result<()> {
     let primary = pair.healthy()?;
-    pair.cluster.move_to("pg-clone", true, primary)?;
-    comes(pair, primary, WARNING, &["cli-prefer-pg-clone", "crm_resource --clear --resource pg-clone"])?;
+    let peer = &pair.cluster.peer(primary)?.name;
+    pair.cluster.tool(&["crm_resource", "--ban", "--resource", "pg-clone", "--node", peer, "--promoted"])?;
+    let words = [&format!("cli-ban-pg-clone-on-{peer}"), "crm_resource --clear --resource pg-clone"];
+    comes(pair, primary, WARNING, &words)?;
+    ends(&pair.run(primary, &["hvmail_make_secondary"])?, 1, &[words[0], words[1], "nothing was changed"])?;
     pair.cluster.clear("pg-clone")?;
     comes(pair, primary, OK, &["nothing has to be seen to"])
 }

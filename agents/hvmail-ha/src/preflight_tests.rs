@@ -45,6 +45,39 @@ fn a_peer_that_is_gone_is_down_unproven_or_unclean() {
     assert_eq!(peer_of(&trusting, "n1"), (Peer::Unproven, Some("n2")));
 }
 
+/// Of several other nodes the one that may do most harm counts.
+#[test]
+fn in_a_cluster_of_three_the_worst_of_the_others_counts() {
+    let mut three = picture("healthy");
+    let mut third = three.state.nodes[1].clone();
+    third.name = "n3".to_owned();
+    third.online = false;
+    three.state.nodes.push(third);
+    assert_eq!(peer_of(&three, "n2"), (Peer::Primary, Some("n1")), "n3 is down");
+    assert_eq!(peer_of(&three, "n1"), (Peer::Secondary, Some("n2")));
+    three.state.nodes[2].unclean = true;
+    assert_eq!(peer_of(&three, "n2"), (Peer::Unclean, Some("n3")));
+    let alone = {
+        let mut alone = picture("healthy");
+        alone.state.nodes.retain(|node| node.name == "n1");
+        alone
+    };
+    assert_eq!(peer_of(&alone, "n1"), (Peer::None, None));
+}
+
+#[test]
+fn a_node_where_only_a_part_is_promoted_has_the_role_still() {
+    let mut partly = picture("healthy");
+    partly
+        .state
+        .instances
+        .iter_mut()
+        .filter(|one| one.resource == "services")
+        .for_each(|one| one.role = "Unpromoted".into());
+    assert_eq!((partly.role("n1"), partly.primary()), (Role::Partly, None));
+    assert_eq!(peer_of(&partly, "n2"), (Peer::Primary, Some("n1")));
+}
+
 #[test]
 fn after_a_stop_the_last_primary_has_to_be_there() {
     let mut picture = picture("stopped");

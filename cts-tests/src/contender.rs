@@ -82,8 +82,8 @@ impl Contender {
         }
     }
 
-    /// The clone with these parameters besides those that it cannot do without, and the service address behind it.
-    pub(crate) fn configuration(self, servers: &[Server], parameters: &[(&str, &str)], follower: Primitive) -> Cib {
+    /// The clone with these parameters besides those that it cannot do without.
+    pub(crate) fn clone_of(self, servers: &[Server], parameters: &[(&str, &str)]) -> Resource {
         let (provider, kind) = self.kind();
         let primitive = self.parameters(servers, Primitive::ocf(RESOURCE, provider, kind));
         let primitive = primitive.operation("monitor", "3s", "20s", Some(Role::Promoted)).operation(
@@ -95,7 +95,12 @@ impl Contender {
         let once = ["start", "stop", "promote", "demote", "notify"];
         let primitive = once.iter().fold(primitive, |primitive, name| primitive.operation(name, "0s", "60s", None));
         let primitive = parameters.iter().fold(primitive, |primitive, (name, value)| primitive.parameter(name, value));
-        let (clone, follower) = (Resource::Promotable(primitive), Resource::Plain(follower));
+        Resource::Promotable(primitive)
+    }
+
+    /// The clone, and what follows its primary.
+    pub(crate) fn configuration(self, servers: &[Server], parameters: &[(&str, &str)], follower: Primitive) -> Cib {
+        let (clone, follower) = (self.clone_of(servers, parameters), Resource::Plain(follower));
         let cib = Cib::default().resource(clone.clone()).resource(follower.clone());
         match self {
             Self::Greenarrow => cib.follows(&follower, &clone),

@@ -24,6 +24,7 @@ pub mod daemontools;
 pub mod disk;
 pub mod fence;
 pub mod greenarrow;
+pub mod greenarrow_pair;
 pub mod installed;
 pub mod isolation;
 pub mod network;

@@ -12,6 +12,8 @@ use cts_tests::node::{Node, SHARE_IN_NODE};
 use cts_tests::{installed, packages};
 
 const AGENTS: &[&str] = &["postgresql", "primary-ips", "services"];
+/// The packages of the workspace that have a program in the package.
+const PROGRAMS: &[&str] = &["postgresql", "primary-ips", "services", "hvmail-ha"];
 const PACKAGE: &str = "resource-agents-greenarrow";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SPEC: &str = "rpm/resource-agents-greenarrow.spec";
@@ -41,7 +43,7 @@ impl Build {
     /// Uncommitted and untracked files belong to what is tested: the tree is copied as it is.
     fn of_the_working_tree(name: &str) -> Result<Self> {
         packages::require(packages::CHECKS)?;
-        installed::build(AGENTS)?;
+        installed::build(PROGRAMS)?;
         let directory = std::env::temp_dir().join(format!("cts-rpm-{}-{name}", std::process::id()));
         fs::create_dir_all(directory.join("SOURCES"))?;
         let build = Self { directory };
@@ -166,6 +168,9 @@ const FILES: &str = "\
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/postgresql
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/primary-ips
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/services
+100755 root:root /usr/sbin/hvmail_ha
+120777 root:root /usr/sbin/hvmail_make_primary
+120777 root:root /usr/sbin/hvmail_make_secondary
 40755 root:root /usr/share/doc/resource-agents-greenarrow
 100644 root:root /usr/share/doc/resource-agents-greenarrow/CHANGELOG.md
 100644 root:root /usr/share/doc/resource-agents-greenarrow/README.md
@@ -175,6 +180,9 @@ const FILES: &str = "\
 100644 root:root /usr/share/man/man7/ocf_greenarrow_postgresql.7.gz
 100644 root:root /usr/share/man/man7/ocf_greenarrow_primary-ips.7.gz
 100644 root:root /usr/share/man/man7/ocf_greenarrow_services.7.gz
+100644 root:root /usr/share/man/man8/hvmail_ha.8.gz
+100644 root:root /usr/share/man/man8/hvmail_make_primary.8.gz
+100644 root:root /usr/share/man/man8/hvmail_make_secondary.8.gz
 40755 root:root /usr/share/resource-agents-greenarrow
 40755 root:root /usr/share/resource-agents-greenarrow/metadata
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/postgresql.xml
@@ -188,7 +196,7 @@ const SHARED: &[&str] = &["/usr/lib/ocf", "/usr/lib/ocf/resource.d"];
 #[test]
 fn in_a_node_it_is_installed_used_and_removed() -> Result<()> {
     packages::require(packages::CHECKS)?;
-    enter(Isolation::Cluster(AGENTS), || {
+    enter(Isolation::Cluster(PROGRAMS), || {
         let node = Node::new(1, 1)?;
         node.power_on()?;
         let build = Build::of_the_working_tree("node")?;
@@ -207,6 +215,9 @@ fn in_a_node_it_is_installed_used_and_removed() -> Result<()> {
             let program = fs::metadata(node.path(&format!("{}/{agent}", installed::PROVIDER_DIRECTORY))?)?;
             assert_eq!(program.permissions().mode(), 0o100_755);
             is_found(&node, agent, parameter)?;
+        }
+        for command in ["hvmail_ha", "hvmail_make_primary", "hvmail_make_secondary"] {
+            assert_eq!(node.text(&[command, "--version"])?, format!("{command} {VERSION}\n"));
         }
         is_verified(&node)?;
 

@@ -16,7 +16,7 @@ use crate::parameters::Settings;
 use crate::peers;
 use crate::position::Position;
 use crate::record;
-use crate::server::{self, Said};
+use crate::server::{self, Primary, Said};
 use crate::survey::{Disk, Survey, disk};
 use crate::upkeep;
 use crate::wire::Wire;
@@ -172,7 +172,7 @@ fn summary(survey: &Survey, state: State) -> String {
         (Some(said @ Said::Primary(primary)), _) => {
             let names = primary.streaming().join(", ");
             let names = if names.is_empty() { "nobody".to_owned() } else { names };
-            format!("promoted: {}; streaming to {names}", place(said))
+            format!("promoted: {}; streaming to {names}{}", place(said), upkept(primary))
         }
         (Some(said @ Said::Standby(standby)), _) => {
             let lag = standby.lag.map_or_else(String::new, |lag| format!(", {lag} bytes behind"));
@@ -184,7 +184,43 @@ fn summary(survey: &Survey, state: State) -> String {
     }
 }
 
+/// What the agent sees to on a primary, where there is any: for whom commits wait, and what the slots keep.
+fn upkept(primary: &Primary) -> String {
+    let mut text = String::new();
+    if !primary.sync_names.is_empty() {
+        text += "; commits wait for ";
+        text += &primary.sync_names.replace('"', "");
+    }
+    for slot in &primary.slots {
+        let kept = slot.kept.map_or_else(|| "nothing yet".to_owned(), |kept| format!("{kept} bytes"));
+        text.extend(["; slot ", &slot.name, " keeps ", &kept]);
+    }
+    text
+}
+
 /// The place of this instance, if its server answers.
 pub(crate) fn position(survey: &Survey) -> Option<Position> {
     survey.said().and_then(|said| said.position(&survey.data).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::position::Lsn;
+    use crate::server::Slot;
+
+    #[test]
+    fn only_what_there_is_to_see_to_is_said() {
+        let slot = |name: &str, kept| Slot { name: name.to_owned(), active: true, kept };
+        let primary = |sync_names: &str, slots: Vec<Slot>| Primary {
+            timeline: 1,
+            lsn: Lsn(0),
+            sync_names: sync_names.to_owned(),
+            standbys: Vec::new(),
+            slots,
+        };
+        assert_eq!(upkept(&primary("", Vec::new())), "");
+        let all = primary("\"n2\",\"n3\"", vec![slot("n2", Some(0)), slot("n3", None)]);
+        assert_eq!(upkept(&all), "; commits wait for n2,n3; slot n2 keeps 0 bytes; slot n3 keeps nothing yet");
+    }
 }

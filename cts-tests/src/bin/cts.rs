@@ -157,6 +157,11 @@ const CHECKS: &[Check] = &[
         ]),
     },
     Check {
+        name: "hvmail-ha",
+        about: "what the operator types, in real clusters with everything, while clients are served",
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "hvmail_ha_move", "--test", "hvmail_ha_status"]),
+    },
+    Check {
         name: "vm",
         about: "the rig of virtual machines, proved with ocf:linbit:drbd and ocf:heartbeat:Filesystem",
         kind: Kind::Test(&["-p", "cts-tests", "--test", "vm_rig"]),

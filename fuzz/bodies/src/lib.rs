@@ -44,7 +44,15 @@ mod postgresql {
     pub(crate) mod wire;
 }
 
+#[allow(dead_code, reason = "only what takes in bytes from outside is used here")]
+#[path = "../../../agents/hvmail-ha/src"]
+mod hvmail_ha {
+    pub(crate) mod crm_mon;
+    pub(crate) mod xml;
+}
+
 // Their modules name each other from the crate's root.
+use hvmail_ha::{crm_mon, xml};
 use postgresql::{position, wal};
 use services::{escalation, guard, parameters, pattern, processes, record, scan, supervise, svscan, texts};
 
@@ -70,6 +78,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("postgresql_wire", postgresql_wire),
     ("postgresql_position", postgresql_position),
     ("notify", notify),
+    ("crm_mon_xml", crm_mon_xml),
     ("parameters", parameters),
 ];
 
@@ -192,6 +201,16 @@ pub fn postgresql_position(bytes: &[u8]) {
     } else {
         panic!("{:?} is told as what nobody understands", found.to_attribute());
     }
+}
+
+/// What `crm_mon --output-as=xml` prints.
+pub fn crm_mon_xml(bytes: &[u8]) {
+    let Ok(state) = crm_mon::Monitored::parse(&String::from_utf8_lossy(bytes)) else { return };
+    for instance in &state.instances {
+        assert!(!instance.resource.contains(':'), "an instance's number is no part of {:?}", instance.resource);
+        assert!(!["Master", "Slave"].contains(&instance.role.as_str()));
+    }
+    assert!(state.counts.iter().all(|count| count.count != "0"));
 }
 
 /// The environment of a notify action.

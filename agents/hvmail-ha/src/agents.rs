@@ -1,0 +1,66 @@
+//! What the agents installed on this node say themselves, by hand and in words.
+
+use std::time::Duration;
+
+use ocf::{Deadline, Program};
+
+use crate::cib::Resource;
+
+/// Where Pacemaker has them.
+const DIRECTORY: &str = "/usr/lib/ocf/resource.d/greenarrow";
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What one agent found on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Word {
+    pub(crate) resource: String,
+    /// Its exit status.
+    pub(crate) status: Option<i32>,
+    /// What it said.
+    pub(crate) text: String,
+}
+
+/// Asks the agent of a resource, if it is one of greenarrow's.
+pub(crate) fn ask(resource: &Resource, node: &str) -> Option<Word> {
+    let kind = resource.agent.strip_prefix("ocf:greenarrow:")?;
+    if kind.contains('/') || kind.starts_with('.') {
+        return None;
+    }
+    // As Pacemaker's probe: that changes nothing and tells the cluster nothing.
+    let milliseconds = PATIENCE.as_millis().to_string();
+    let fixed = [
+        ("OCF_ROOT", "/usr/lib/ocf"),
+        ("OCF_RESOURCE_INSTANCE", &resource.id),
+        ("OCF_RESOURCE_PROVIDER", "greenarrow"),
+        ("OCF_RESOURCE_TYPE", kind),
+        ("OCF_OUTPUT_FORMAT", "text"),
+        ("OCF_RESKEY_crm_feature_set", "3.16.1"),
+        ("OCF_RESKEY_CRM_meta_interval", "0"),
+        ("OCF_RESKEY_CRM_meta_on_node", node),
+        ("OCF_RESKEY_CRM_meta_timeout", &milliseconds),
+        ("HA_LOGFACILITY", "none"),
+    ];
+    let program = Program::new(&format!("{DIRECTORY}/{kind}")).args(["monitor"]);
+    let program = fixed.into_iter().fold(program, |program, (name, value)| program.variable(name, value));
+    let program = match resource.promotable {
+        Some(_) => program.variable("OCF_RESKEY_CRM_meta_promoted_max", "1"),
+        None => program,
+    };
+    let own = resource.parameters.iter().filter(|(name, _)| name != "trace_ra");
+    let program = own.fold(program, |program, (name, value)| program.variable(&format!("OCF_RESKEY_{name}"), value));
+    Some(match program.run(Deadline::after(PATIENCE)) {
+        Err(error) => Word { resource: resource.id.clone(), status: None, text: format!("{error:#}") },
+        Ok(output) => {
+            let reason = output.stderr.lines().rev().find_map(|line| line.strip_prefix("ocf-exit-reason:"));
+            let text = reason.or(output.stdout.lines().next()).unwrap_or_default().trim().to_owned();
+            Word { resource: resource.id.clone(), status: output.status.code(), text }
+        }
+    })
+}
+
+impl Word {
+    /// Running, unpromoted or promoted, and nothing to say against it.
+    pub(crate) fn is_sound(&self) -> bool {
+        matches!(self.status, Some(0 | 8))
+    }
+}

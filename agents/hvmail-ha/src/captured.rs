@@ -1,0 +1,48 @@
+//! Pictures made of what a real cluster said (captures/README.md).
+
+use std::fs;
+use std::path::Path;
+
+use crate::agents::Word;
+use crate::cib::Configuration;
+use crate::crm_mon::Monitored;
+use crate::picture::Picture;
+use crate::xml::Element;
+
+/// When the captures are looked at.
+const NOW: i64 = 1_795_570_000;
+
+pub(crate) fn text(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures").join(file);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+pub(crate) fn state(name: &str) -> Monitored {
+    Monitored::parse(&text(&format!("{name}.crm_mon.xml"))).unwrap()
+}
+
+fn told(file: &str) -> Vec<(String, String)> {
+    let root = Element::parse(&text(file)).unwrap();
+    root.children("attribute").map(|one| (one.get("host").to_owned(), one.get("value").to_owned())).collect()
+}
+
+/// What n1 sees.
+pub(crate) fn picture(name: &str) -> Picture {
+    let lists = if name == "wrong-list" { "wrong-list" } else { "healthy" };
+    Picture {
+        at: jiff::Timestamp::from_second(NOW).unwrap(),
+        here: "n1".to_owned(),
+        state: state(name),
+        configuration: Configuration::parse(&text(&format!("{name}.cib.xml"))).unwrap(),
+        lists: told(&format!("{lists}.ip-list.xml")),
+        histories: told("healthy.history.xml"),
+        words: [
+            ("pg", "promoted: 0/5000148 on timeline 2; streaming to n2"),
+            ("ips", "promoted: 3 IPv4 and 1 IPv6 addresses of /etc/hvmail_primary_ips are up on eth0"),
+            ("services", "promoted: 8 services in /service, all run that should; normally down: hvmail-dnscache"),
+        ]
+        .map(|(resource, text)| Word { resource: resource.to_owned(), status: Some(8), text: text.to_owned() })
+        .into(),
+        unseen: Vec::new(),
+    }
+}

@@ -1,0 +1,188 @@
+//! The configuration as `cibadmin --query --scope configuration` has it: the resources of the pair, and what the operator's
+//! commands leave in it.
+
+use anyhow::{Context, Result};
+
+use crate::xml::{Element, escaped};
+
+/// Ids of the constraints that a move is made with begin so, then NODE-RESOURCE: who moves, and what.
+pub(crate) const MOVE: &str = "hvmail-move-";
+/// Ids of the meta attributes that keep every node from being Primary begin so.
+pub(crate) const STOP: &str = "hvmail-stop-";
+/// The meta attribute beside target-role that says which node was Primary last.
+const LAST_PRIMARY: &str = "hvmail-primary";
+
+/// What the cluster is to do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Configuration {
+    pub(crate) resources: Vec<Resource>,
+    /// Location constraints that a command left: those of `crm_resource --move` and `--ban`, and this program's.
+    pub(crate) leftovers: Vec<Leftover>,
+    /// Which node was Primary when `hvmail_make_secondary --stop` took the role from all.
+    pub(crate) stopped: Option<Stopped>,
+    /// Nodes that were never seen are taken for dead without being fenced (property startup-fencing=false).
+    pub(crate) trusts_unseen: bool,
+}
+
+/// A primitive.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Resource {
+    pub(crate) id: String,
+    /// CLASS:PROVIDER:TYPE.
+    pub(crate) agent: String,
+    /// The promotable clone that it is in.
+    pub(crate) promotable: Option<String>,
+    pub(crate) parameters: Vec<(String, String)>,
+    /// target-role of it or of what it is in, where somebody set it.
+    pub(crate) target_role: Option<String>,
+}
+
+/// A constraint that a command left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Leftover {
+    pub(crate) id: String,
+    pub(crate) resource: String,
+    /// The node that asked for the move, if it is this program's.
+    pub(crate) by: Option<String>,
+    /// The node that it names.
+    pub(crate) node: Option<String>,
+    /// When it ceases to count, in seconds since 1970.
+    pub(crate) until: Option<i64>,
+}
+
+/// The mark of `hvmail_make_secondary --stop`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Stopped {
+    pub(crate) last_primary: String,
+}
+
+impl Configuration {
+    pub(crate) fn parse(text: &str) -> Result<Self> {
+        let root = Element::parse(text).context("cibadmin did not answer in XML")?;
+        let mut found = Self::default();
+        for resources in root.all("resources") {
+            for child in &resources.children {
+                gather(child, None, None, &mut found.resources);
+            }
+        }
+        let properties = root.all("cluster_property_set").into_iter();
+        found.trusts_unseen = properties.filter_map(|set| pair(set, "startup-fencing")).any(|value| value == "false");
+        found.leftovers = root.all("rsc_location").into_iter().filter_map(leftover).collect();
+        let marks = root.all("meta_attributes").into_iter().filter(|set| set.get("id").starts_with(STOP));
+        let last = |set: &Element| pair(set, LAST_PRIMARY).map(|last_primary| Stopped { last_primary });
+        found.stopped = marks.map(|set| last(set).unwrap_or_default()).next();
+        Ok(found)
+    }
+
+    /// The promotable primitives that make a node Primary.
+    pub(crate) fn roles(&self) -> impl Iterator<Item = &Resource> {
+        self.resources.iter().filter(|one| one.promotable.is_some())
+    }
+
+    /// The first resource of one of greenarrow's agents.
+    pub(crate) fn of_agent(&self, kind: &str) -> Option<&Resource> {
+        let agent = format!("ocf:greenarrow:{kind}");
+        self.resources.iter().find(|one| one.agent == agent)
+    }
+
+    pub(crate) fn own_moves(&self) -> impl Iterator<Item = &Leftover> {
+        self.leftovers.iter().filter(|one| one.id.starts_with(MOVE))
+    }
+}
+
+impl Resource {
+    pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(one, _)| one == name).map(|(_, value)| value.as_str())
+    }
+}
+
+fn pair(set: &Element, name: &str) -> Option<String> {
+    set.children("nvpair").find(|one| one.get("name") == name)?.text("value")
+}
+
+/// A meta attribute of an element itself, not of this program's marks.
+fn meta(element: &Element, name: &str) -> Option<String> {
+    let own = |set: &&Element| !set.get("id").starts_with(STOP);
+    element.children("meta_attributes").filter(own).find_map(|set| pair(set, name))
+}
+
+fn gather(element: &Element, promotable: Option<&str>, role: Option<&str>, found: &mut Vec<Resource>) {
+    let own_role = meta(element, "target-role");
+    let role = own_role.as_deref().or(role);
+    match element.name.as_str() {
+        "primitive" => found.push(primitive(element, promotable, role)),
+        "clone" | "group" | "master" | "bundle" => {
+            let yes =
+                meta(element, "promotable").is_some_and(|value| ["true", "yes", "on", "1", "y"].contains(&&*value));
+            let own = (yes || element.name == "master").then(|| element.get("id"));
+            for child in &element.children {
+                gather(child, own.or(promotable), role, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+fn primitive(element: &Element, promotable: Option<&str>, role: Option<&str>) -> Resource {
+    let kind = [element.get("class"), element.get("provider"), element.get("type")];
+    let pairs = element.at(&["instance_attributes", "nvpair"]);
+    Resource {
+        id: element.get("id").to_owned(),
+        agent: kind.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(":"),
+        promotable: promotable.map(str::to_owned),
+        parameters: pairs.into_iter().map(|one| (one.get("name").to_owned(), one.get("value").to_owned())).collect(),
+        target_role: role.map(str::to_owned),
+    }
+}
+
+/// `cli-ban-` and `cli-prefer-` are what crm_resource, crm and pcs call the constraints of a move or a ban.
+fn leftover(location: &Element) -> Option<Leftover> {
+    let id = location.get("id");
+    if !["cli-ban-", "cli-prefer-", MOVE].iter().any(|prefix| id.starts_with(prefix)) {
+        return None;
+    }
+    let resource = location.get("rsc");
+    let rest = id.strip_prefix(MOVE);
+    let by = rest.and_then(|rest| rest.strip_suffix(resource)?.strip_suffix('-')).map(str::to_owned);
+    let end = location.all("date_expression").into_iter().find_map(|one| one.text("end"));
+    let until =
+        end.and_then(|end| end.replace(' ', "T").parse::<jiff::Timestamp>().ok()).map(jiff::Timestamp::as_second);
+    let named = location.all("expression").into_iter().find(|one| one.get("attribute") == "#uname");
+    let node = named.and_then(|one| one.text("value")).or_else(|| location.text("node"));
+    Some(Leftover { id: id.to_owned(), resource: resource.to_owned(), by, node, until })
+}
+
+/// The constraints that move the Primary role of `clones` to `target`: a preference that ends by itself, so that it harms
+/// nobody when this program does not live to take it away. Whoever prefers forbids nothing: if the target dies in between,
+/// Pacemaker goes elsewhere.
+pub(crate) fn preference(by: &str, target: &str, clones: &[&str], until: jiff::Timestamp) -> String {
+    let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+    let one = |clone: &&str| {
+        let (id, rsc, node) = (escaped(&format!("{MOVE}{by}-{clone}")), escaped(clone), escaped(target));
+        // "Promoted" in a rule is text to every schema (rule-2.9.rng); Pacemaker 2.1 and 3 know both names.
+        format!(
+            "<rsc_location id=\"{id}\" rsc=\"{rsc}\"><rule id=\"{id}-rule\" role=\"Promoted\" score=\"INFINITY\" \
+             boolean-op=\"and\"><expression id=\"{id}-node\" attribute=\"#uname\" operation=\"eq\" value=\"{node}\"/>\
+             <date_expression id=\"{id}-until\" operation=\"lt\" end=\"{until}\"/></rule></rsc_location>"
+        )
+    };
+    format!("<constraints>{}</constraints>", clones.iter().map(one).collect::<String>())
+}
+
+/// The marks that let no node be Primary until somebody says so.
+pub(crate) fn stop_marks(last_primary: &str, clones: &[&str]) -> String {
+    let one = |clone: &&str| {
+        let (id, rsc, node) = (escaped(&format!("{STOP}{clone}")), escaped(clone), escaped(last_primary));
+        // Of several sets the one with the highest score counts, whatever else sets target-role.
+        format!(
+            "<clone id=\"{rsc}\"><meta_attributes id=\"{id}\" score=\"INFINITY\"><nvpair id=\"{id}-target-role\" \
+             name=\"target-role\" value=\"Unpromoted\"/><nvpair id=\"{id}-primary\" name=\"{LAST_PRIMARY}\" \
+             value=\"{node}\"/></meta_attributes></clone>"
+        )
+    };
+    format!("<resources>{}</resources>", clones.iter().map(one).collect::<String>())
+}
+
+#[cfg(test)]
+#[path = "cib_tests.rs"]
+mod tests;

@@ -1,0 +1,52 @@
+use super::*;
+use crate::captured::text;
+
+fn configuration(name: &str) -> Configuration {
+    Configuration::parse(&text(&format!("{name}.cib.xml"))).unwrap()
+}
+
+#[test]
+fn the_resources_of_a_pair_are_read() {
+    let configuration = configuration("healthy");
+    let roles: Vec<_> =
+        configuration.roles().map(|one| (one.id.as_str(), one.promotable.as_deref().unwrap())).collect();
+    let mut sorted = roles.clone();
+    sorted.sort_unstable();
+    assert_eq!(sorted, [("ips", "ips-clone"), ("pg", "pg-clone"), ("services", "services-clone")]);
+    let pg = configuration.of_agent("postgresql").unwrap();
+    assert_eq!(pg.parameter("primary_hosts"), Some("n1:10.78.0.11 n2:10.78.0.12"));
+    assert_eq!((configuration.leftovers.len(), &configuration.stopped, configuration.trusts_unseen), (0, &None, false));
+}
+
+#[test]
+fn what_commands_have_left_is_found() {
+    let configuration = configuration("moving");
+    let left: Vec<_> = configuration.own_moves().collect();
+    assert_eq!(left.len(), 2);
+    assert_eq!((left[0].by.as_deref(), left[0].node.as_deref()), (Some("n1"), Some("n2")));
+    assert_eq!((left[0].until, left[1].until), (Some(1_893_459_600), None));
+    let theirs = "<c><rsc_location id=\"cli-ban-x-on-n1\" rsc=\"x\" node=\"n1\" score=\"-INFINITY\"/>\
+        <rsc_location id=\"cli-prefer-y\" rsc=\"y\"/><rsc_location id=\"office-hours\" rsc=\"z\"/></c>";
+    let found = Configuration::parse(theirs).unwrap().leftovers;
+    assert_eq!(found.iter().map(|one| one.resource.as_str()).collect::<Vec<_>>(), ["x", "y"]);
+    assert_eq!(found[0].by, None);
+}
+
+#[test]
+fn the_mark_of_a_stop_names_the_last_primary() {
+    assert_eq!(configuration("stopped").stopped, Some(Stopped { last_primary: "n2".to_owned() }));
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let until = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+    let xml = preference("node-1.example", "n2", &["pg-clone", "a\"<b"], until);
+    let found = Configuration::parse(&xml).unwrap().leftovers;
+    assert_eq!(found.len(), 2);
+    for (one, clone) in found.iter().zip(["pg-clone", "a\"<b"]) {
+        assert_eq!((one.resource.as_str(), one.by.as_deref()), (clone, Some("node-1.example")));
+        assert_eq!((one.node.as_deref(), one.until), (Some("n2"), Some(1_800_000_000)));
+    }
+    let stopped = Configuration::parse(&stop_marks("n1", &["pg-clone"])).unwrap().stopped;
+    assert_eq!(stopped, Some(Stopped { last_primary: "n1".to_owned() }));
+}

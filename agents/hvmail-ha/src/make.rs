@@ -1,0 +1,242 @@
+//! hvmail_make_primary and hvmail_make_secondary: from the picture to what is done, or the refusal.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::unistd::geteuid;
+
+use crate::picture::{Picture, Role};
+use crate::preflight::{self, Told};
+use crate::relocate::{Ending, Work, settle};
+use crate::takeover::{Obstacle, Peer, remaining};
+use crate::{serve, tools};
+
+/// One command at a time on a node.
+const LOCK: &str = "/run/hvmail_ha.lock";
+
+pub(crate) const DONE: u8 = 0;
+pub(crate) const REFUSED: u8 = 1;
+const PUT_BACK: u8 = 2;
+pub(crate) const UNKNOWN: u8 = 3;
+
+/// What the operator said besides.
+#[derive(Clone, Debug)]
+pub(crate) struct Options {
+    pub(crate) node: Option<String>,
+    pub(crate) force: bool,
+    pub(crate) losses: Vec<String>,
+    pub(crate) stop: bool,
+    pub(crate) timeout: Duration,
+}
+
+/// `hvmail_make_primary`.
+pub(crate) fn primary(options: &Options) -> Result<u8> {
+    let _lock = lock()?;
+    let picture = start(options)?;
+    let target = node(&picture, options)?;
+    if picture.role(&target) == Role::Primary && picture.configuration.stopped.is_none() {
+        let answered = serve::ask(&picture.configuration, &target);
+        return Ok(match answered {
+            Ok(_) => say(&format!("{target} is Primary and serves; nothing to do"), DONE),
+            Err(why) => say(&format!("{target} is Primary by Pacemaker's word, and does not serve: {why}"), UNKNOWN),
+        });
+    }
+    // While a node has the role, its addresses answer as they should.
+    let held = picture.nodes().iter().any(|node| matches!(picture.role(node), Role::Primary | Role::Partly));
+    let answering = if held { Vec::new() } else { answering(&picture) };
+    let told = preflight::told(&picture, &target, &answering);
+    let left = left_of(&told, options);
+    if !left.is_empty() {
+        return Ok(refuse(&format!("{target} is not made Primary"), &told, &left, ""));
+    }
+    carry_out(&picture, &target, &told, options)
+}
+
+/// `hvmail_make_secondary`.
+pub(crate) fn secondary(options: &Options) -> Result<u8> {
+    let _lock = lock()?;
+    let picture = start(options)?;
+    let node = node(&picture, options)?;
+    if !matches!(picture.role(&node), Role::Primary | Role::Partly) {
+        let what = match picture.primary() {
+            Some(primary) => format!("{node} is not Primary, {primary} is; nothing to do"),
+            None => format!("{node} is not Primary, and no other node is; nothing to do"),
+        };
+        return Ok(say(&what, DONE));
+    }
+    let others = picture.nodes().into_iter().filter(|one| *one != node);
+    let best = others.map(|other| (other, preflight::told(&picture, other, &[])));
+    let best = best.min_by_key(|(_, told)| left_of(told, options).len());
+    match best {
+        Some((target, told)) if left_of(&told, options).is_empty() => carry_out(&picture, target, &told, options),
+        _ if options.stop => stop(&picture, &node, options),
+        Some((target, told)) => {
+            let left = left_of(&told, options);
+            let or = format!(
+                "or end everything in good order, and have no Primary: hvmail_make_secondary --node {node} --stop"
+            );
+            Ok(refuse(&format!("{node} is not made Secondary, for {target} cannot take over"), &told, &left, &or))
+        }
+        None => Ok(say("there is no other node: hvmail_make_secondary --stop ends everything in good order", REFUSED)),
+    }
+}
+
+fn stop(picture: &Picture, node: &str, options: &Options) -> Result<u8> {
+    // Where the cluster does nothing it would not stop anything either.
+    let own = [Obstacle::Maintenance, Obstacle::NoQuorum, Obstacle::TargetMaintenance, Obstacle::Moving];
+    let mut told = preflight::told(picture, node, &[]);
+    told.retain(|one| own.contains(&one.obstacle));
+    if !told.is_empty() {
+        let left: Vec<_> = told.iter().map(|one| one.obstacle).collect();
+        return Ok(refuse(&format!("{node} is not stopped"), &told, &left, ""));
+    }
+    let mut work = Work::new(picture, options.timeout);
+    Ok(conclude(&work.stop(node)?))
+}
+
+fn carry_out(picture: &Picture, target: &str, told: &[Told], options: &Options) -> Result<u8> {
+    for one in told {
+        say(&format!("accepted: {}", one.fact), DONE);
+    }
+    if told.iter().any(|one| one.obstacle == Obstacle::Failed) {
+        for resource in picture.roles() {
+            tools::cleanup(resource, target)?;
+        }
+    }
+    let mut work = Work::new(picture, options.timeout);
+    Ok(conclude(&work.bring(target, picture.configuration.stopped.is_some())?))
+}
+
+fn conclude(ending: &Ending) -> u8 {
+    match ending {
+        Ending::Done(what) => say(what, DONE),
+        Ending::PutBack(what) => say(what, PUT_BACK),
+        Ending::Adrift(what) => say(what, UNKNOWN),
+    }
+}
+
+fn left_of(told: &[Told], options: &Options) -> Vec<Obstacle> {
+    let all: Vec<_> = told.iter().map(|one| one.obstacle).collect();
+    remaining(&all, options.force, &options.losses)
+}
+
+/// What of the pair's addresses answers; that nobody can tell is said, and stops nothing that fencing has made sure of.
+fn answering(picture: &Picture) -> Vec<String> {
+    serve::answering(&picture.configuration).unwrap_or_else(|why| {
+        say(&format!("not seen: whether addresses of the pair answer on the wire: {why}"), DONE);
+        Vec::new()
+    })
+}
+
+/// Looks, once nothing of an earlier command is left and the cluster has done what it is at.
+fn start(options: &Options) -> Result<Picture> {
+    if !geteuid().is_root() {
+        bail!("this needs root: it is run by user {}", geteuid());
+    }
+    let mut picture = Picture::take()?;
+    let roles = picture.roles();
+    if roles.is_empty() {
+        bail!("no resource of the cluster is a promotable clone: there is no role to move");
+    }
+    if roles.iter().any(|one| picture.state.changing(one)) {
+        say("waiting for the cluster to finish what it is at", DONE);
+        settle(&roles, options.timeout);
+        picture = Picture::take()?;
+    }
+    let here = picture.here.clone();
+    let mover = preflight::mover(&picture).and_then(|one| one.by.clone());
+    let mut gone: Vec<_> = picture.configuration.own_moves().filter_map(|one| one.by.clone()).collect();
+    gone.sort_unstable();
+    gone.dedup();
+    gone.retain(|by| Some(by) != mover.as_ref());
+    for by in &gone {
+        tools::remove_moves(by)?;
+        let whose = if *by == here { "an earlier command here".to_owned() } else { format!("a command on {by}") };
+        say(&format!("the constraint that {whose} has left was removed"), DONE);
+    }
+    if !gone.is_empty() {
+        settle(&picture.roles(), options.timeout);
+        picture = Picture::take()?;
+    }
+    Ok(picture)
+}
+
+fn node(picture: &Picture, options: &Options) -> Result<String> {
+    let name = options.node.clone().unwrap_or_else(|| picture.here.clone());
+    if picture.state.node(&name).is_none() {
+        bail!("{name:?} is no node of this cluster; there are: {}", picture.nodes().join(", "));
+    }
+    Ok(name)
+}
+
+fn lock() -> Result<Flock<File>> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false).mode(0o600);
+    let opened = options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(LOCK);
+    let file = opened.with_context(|| format!("cannot open {LOCK}: this needs root"))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(lock),
+        Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+            bail!(
+                "another hvmail_make_primary or hvmail_make_secondary runs on this node: wait for it (fuser -v {LOCK})"
+            )
+        }
+        Err((_, error)) => bail!("cannot lock {LOCK}: {error}"),
+    }
+}
+
+/// Lists what stands in the way.
+fn refuse(what: &str, told: &[Told], left: &[Obstacle], or: &str) -> u8 {
+    let mut text = format!("{what}:\n");
+    let standing = told.iter().filter(|one| left.contains(&one.obstacle));
+    text += &listed(standing);
+    if !or.is_empty() {
+        text.extend(["  ", or, "\n"]);
+    }
+    say(&format!("{text}nothing was changed"), REFUSED)
+}
+
+/// Obstacles with their remedies, numbered.
+pub(crate) fn listed<'a>(told: impl Iterator<Item = &'a Told>) -> String {
+    told.zip(1..).fold(String::new(), |text, (one, number)| {
+        let way = one.way().map_or_else(String::new, |way| format!("     or do it all the same: {way}\n"));
+        format!("{text}  {number}. {}\n     {}\n{way}", one.fact, one.remedy)
+    })
+}
+
+/// Says it, whether or not anybody reads, and hands on the exit status.
+pub(crate) fn say(text: &str, status: u8) -> u8 {
+    let _ = writeln!(std::io::stdout(), "{text}");
+    status
+}
+
+/// `hvmail_ha preflight`.
+pub(crate) fn preflight(named: Option<&String>) -> Result<u8> {
+    let picture = Picture::take()?;
+    let other = || picture.nodes().into_iter().find(|node| picture.primary() != Some(node)).map(str::to_owned);
+    let options = Options { node: named.cloned().or_else(other), ..Options::silent() };
+    let target = node(&picture, &options)?;
+    for what in &picture.unseen {
+        say(&format!("not seen: {what}"), DONE);
+    }
+    if picture.role(&target) == Role::Primary {
+        return Ok(say(&format!("{target} is Primary"), DONE));
+    }
+    let (peer, _) = preflight::peer_of(&picture, &target);
+    let answering = if peer == Peer::Primary { Vec::new() } else { answering(&picture) };
+    let told = preflight::told(&picture, &target, &answering);
+    if told.is_empty() {
+        return Ok(say(&format!("{target} could take over now"), DONE));
+    }
+    Ok(say(format!("{target} could not take over now:\n{}", listed(told.iter())).trim_end(), REFUSED))
+}
+
+impl Options {
+    fn silent() -> Self {
+        Self { node: None, force: false, losses: Vec::new(), stop: false, timeout: Duration::ZERO }
+    }
+}

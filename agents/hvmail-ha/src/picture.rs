@@ -1,0 +1,125 @@
+//! All that can be seen from this node at one moment, and what could not be.
+
+use anyhow::Result;
+use jiff::Timestamp;
+
+use crate::agents::{self, Word};
+use crate::cib::Configuration;
+use crate::crm_mon::{Instance, Monitored};
+use crate::tools;
+
+/// What was seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Picture {
+    /// When.
+    pub(crate) at: Timestamp,
+    /// The node that looked.
+    pub(crate) here: String,
+    pub(crate) state: Monitored,
+    pub(crate) configuration: Configuration,
+    /// The lists of addresses by node: number and digest (private attribute of primary-ips).
+    pub(crate) lists: Vec<(String, String)>,
+    /// The timeline and its ancestors by node (private attribute of a primary of postgresql).
+    pub(crate) histories: Vec<(String, String)>,
+    /// What the agents on this node say.
+    pub(crate) words: Vec<Word>,
+    /// What could not be seen, and why.
+    pub(crate) unseen: Vec<String>,
+}
+
+/// How a node is, in one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Everything is promoted here.
+    Primary,
+    /// Something is promoted here and something is not.
+    Partly,
+    /// Everything runs here unpromoted.
+    Secondary,
+    /// Online, and not everything runs.
+    Inactive,
+    /// Not in the cluster.
+    Offline,
+}
+
+impl Role {
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Primary => "Primary",
+            Self::Partly => "partly Primary",
+            Self::Secondary => "Secondary",
+            Self::Inactive => "inactive",
+            Self::Offline => "offline",
+        }
+    }
+}
+
+impl Picture {
+    /// Looks. Without the cluster's state there is nothing to show; all else may be missing.
+    pub(crate) fn take() -> Result<Self> {
+        let state = tools::state()?;
+        let here = tools::own_name();
+        let mut unseen = Vec::new();
+        let configuration = note(&mut unseen, "the configuration", tools::configuration());
+        let told = |kind: &str, what: &str, unseen: &mut Vec<String>| match configuration.of_agent(kind) {
+            // Once the daemon does not answer, it is not asked again.
+            Some(resource) if unseen.is_empty() => {
+                note(unseen, &format!("{}-{what}", resource.id), tools::attribute(&format!("{}-{what}", resource.id)))
+            }
+            _ => Vec::new(),
+        };
+        let lists = told("primary-ips", "ip-list", &mut unseen);
+        let histories = told("postgresql", "history", &mut unseen);
+        let words = configuration.resources.iter().filter_map(|resource| agents::ask(resource, &here)).collect();
+        Ok(Self { at: Timestamp::now(), here, state, configuration, lists, histories, words, unseen })
+    }
+
+    /// The names of the nodes, this one first.
+    pub(crate) fn nodes(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.state.nodes.iter().map(|node| node.name.as_str()).collect();
+        names.sort_by_key(|name| *name != self.here);
+        names
+    }
+
+    /// The promotable primitives that run, or would, in the configuration's order.
+    pub(crate) fn roles(&self) -> Vec<&str> {
+        self.configuration.roles().map(|one| one.id.as_str()).collect()
+    }
+
+    pub(crate) fn instance(&self, resource: &str, node: &str) -> Option<&Instance> {
+        let of = |one: &&Instance| one.resource == resource && one.node.as_deref() == Some(node);
+        self.state.instances.iter().find(of)
+    }
+
+    /// What a node is at this moment.
+    pub(crate) fn role(&self, node: &str) -> Role {
+        if self.state.node(node).is_none_or(|one| !one.online || one.unclean) {
+            return Role::Offline;
+        }
+        let roles: Vec<_> =
+            self.roles().iter().map(|one| self.instance(one, node).map(|one| one.role.as_str())).collect();
+        let promoted = roles.iter().filter(|role| **role == Some("Promoted")).count();
+        match promoted {
+            0 if !roles.is_empty() && roles.iter().all(|role| *role == Some("Unpromoted")) => Role::Secondary,
+            0 => Role::Inactive,
+            all if all == roles.len() => Role::Primary,
+            _ => Role::Partly,
+        }
+    }
+
+    /// The node that is Primary, wholly.
+    pub(crate) fn primary(&self) -> Option<&str> {
+        self.nodes().into_iter().find(|node| self.role(node) == Role::Primary)
+    }
+
+    pub(crate) fn word(&self, resource: &str) -> Option<&Word> {
+        self.words.iter().find(|word| word.resource == resource)
+    }
+}
+
+fn note<T: Default>(unseen: &mut Vec<String>, what: &str, seen: Result<T>) -> T {
+    seen.unwrap_or_else(|error| {
+        unseen.push(format!("{what}: {error:#}"));
+        T::default()
+    })
+}

@@ -1,0 +1,308 @@
+//! From what was seen to the facts of the decision, and from an obstacle to the sentence and the remedy.
+
+use crate::cib::Leftover;
+use crate::picture::{Picture, Role};
+use crate::takeover::{Database, Disk, Facts, Obstacle, Peer, Target, Way, obstacles};
+
+/// An instance of greenarrow's agents that could take over at once has this promotion score or more.
+const READY: i64 = 50;
+/// A standby of postgresql that has streamed, and does not now.
+const STREAMED: i64 = 40;
+/// The scores of ocf:linbit:drbd from a device whose data here are up to date (its parameter adjust_master_score).
+const UP_TO_DATE: i64 = 1000;
+
+/// An obstacle in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) obstacle: Obstacle,
+    pub(crate) fact: String,
+    pub(crate) remedy: String,
+}
+
+impl Told {
+    /// What to add to the command to have it done all the same.
+    pub(crate) fn way(&self) -> Option<String> {
+        match self.obstacle.way() {
+            Way::None => None,
+            Way::Force => Some("--force".to_owned()),
+            Way::Loss(what) => Some(format!("--accept-data-loss={what}")),
+        }
+    }
+}
+
+/// The facts of `target`. `answering` are the addresses of the pair that answer on the wire.
+pub(crate) fn facts(picture: &Picture, target: &str, answering: &[String]) -> Facts {
+    let state = target_of(picture, target);
+    let judged = state == Target::Online;
+    Facts {
+        target: state,
+        peer: peer_of(picture, target).0,
+        quorum: picture.state.quorum,
+        maintenance: picture.state.maintenance,
+        moving: mover(picture).is_some(),
+        peer_was_last: picture.configuration.stopped.as_ref().is_some_and(|mark| mark.last_primary != target),
+        database: if judged { database(picture, target) } else { Database::Level },
+        disk: if judged { disk(picture, target) } else { Disk::None },
+        answering: !answering.is_empty(),
+        held: !held(picture, target).is_empty(),
+        failed: judged && !failed(picture, target).is_empty(),
+        unready: judged && !unready(picture, target).is_empty(),
+    }
+}
+
+/// Everything in the way of `target`, the most important first.
+pub(crate) fn told(picture: &Picture, target: &str, answering: &[String]) -> Vec<Told> {
+    let found = obstacles(&facts(picture, target, answering));
+    found.into_iter().map(|obstacle| tell(picture, target, answering, obstacle)).collect()
+}
+
+/// The node that a takeover of `target` depends on, and how it is.
+pub(crate) fn peer_of<'a>(picture: &'a Picture, target: &str) -> (Peer, Option<&'a str>) {
+    let others = picture.state.nodes.iter().filter(|node| node.name != target);
+    let trusted = picture.state.fencing && !picture.configuration.trusts_unseen;
+    let all = others.map(|node| {
+        let kind = match picture.role(&node.name) {
+            _ if node.unclean => Peer::Unclean,
+            Role::Primary | Role::Partly => Peer::Primary,
+            Role::Secondary | Role::Inactive => Peer::Secondary,
+            Role::Offline if trusted => Peer::Down,
+            Role::Offline => Peer::Unproven,
+        };
+        (kind, Some(node.name.as_str()))
+    });
+    // Of several the one that may do most harm.
+    let order = [Peer::Unclean, Peer::Primary, Peer::Unproven, Peer::Secondary, Peer::Down];
+    all.min_by_key(|(kind, _)| order.iter().position(|one| one == kind)).unwrap_or((Peer::None, None))
+}
+
+fn target_of(picture: &Picture, target: &str) -> Target {
+    match picture.state.node(target) {
+        Some(node) if node.online && !node.unclean => match node {
+            _ if node.pending || node.shutdown => Target::Passing,
+            _ if node.standby => Target::Standby,
+            _ if node.maintenance => Target::Maintenance,
+            _ => Target::Online,
+        },
+        _ => Target::Offline,
+    }
+}
+
+fn is_promoted(picture: &Picture, resource: &str, node: &str) -> bool {
+    picture.instance(resource, node).is_some_and(|one| one.role == "Promoted")
+}
+
+fn score(picture: &Picture, resource: &str, node: &str) -> Option<i64> {
+    picture.state.node(node)?.score(resource)
+}
+
+fn database(picture: &Picture, target: &str) -> Database {
+    let Some(resource) = picture.configuration.of_agent("postgresql") else { return Database::None };
+    match score(picture, &resource.id, target) {
+        _ if is_promoted(picture, &resource.id, target) => Database::Level,
+        None => Database::Unknown,
+        Some(score) if score >= READY => Database::Level,
+        Some(score) if score >= STREAMED => Database::Streamed,
+        Some(_) => Database::Unfit,
+    }
+}
+
+fn drbd(picture: &Picture) -> impl Iterator<Item = &str> {
+    let devices = picture.configuration.roles().filter(|one| one.agent.ends_with(":drbd"));
+    devices.map(|one| one.id.as_str())
+}
+
+fn outdated<'a>(picture: &'a Picture, target: &str) -> Vec<&'a str> {
+    let sound = |id: &&str| {
+        is_promoted(picture, id, target) || score(picture, id, target).is_some_and(|score| score >= UP_TO_DATE)
+    };
+    drbd(picture).filter(|id| !sound(id)).collect()
+}
+
+fn disk(picture: &Picture, target: &str) -> Disk {
+    match (drbd(picture).next(), outdated(picture, target).is_empty()) {
+        (None, _) => Disk::None,
+        (Some(_), true) => Disk::UpToDate,
+        (Some(_), false) => Disk::NotUpToDate,
+    }
+}
+
+/// What somebody has told the cluster, each with the command that takes it back.
+fn held(picture: &Picture, target: &str) -> Vec<(String, String)> {
+    let now = picture.at.as_second();
+    let mut all = Vec::new();
+    for role in picture.configuration.roles() {
+        let clone = role.promotable.as_deref().unwrap_or(&role.id);
+        let of = |one: &&Leftover| one.resource == clone || one.resource == role.id;
+        for left in picture.configuration.leftovers.iter().filter(of) {
+            let there = left.node.as_deref() == Some(target);
+            let hinders = (left.id.starts_with("cli-ban-") && there) || (left.id.starts_with("cli-prefer-") && !there);
+            if hinders && left.until.is_none_or(|until| until > now) {
+                let fact = format!("constraint {} keeps {clone} from {target}", left.id);
+                all.push((fact, format!("crm_resource --clear --resource {clone}")));
+            }
+        }
+        if let Some(word) = role.target_role.as_deref().filter(|word| !["Started", "Promoted", "Master"].contains(word))
+        {
+            let fact = format!("target-role={word} of {clone} lets nobody be Primary");
+            all.push((fact, format!("crm_resource --resource {clone} --meta --delete-parameter target-role")));
+        }
+    }
+    all
+}
+
+fn failed<'a>(picture: &'a Picture, target: &str) -> Vec<&'a str> {
+    let banned = |id: &&str| {
+        picture.state.counts.iter().any(|count| count.resource == *id && count.node == target && count.banned)
+            || picture.instance(id, target).is_some_and(|one| one.failed || one.blocked)
+    };
+    picture.roles().into_iter().filter(banned).collect()
+}
+
+/// What is not ready, and why, without the database and DRBD, which are judged by themselves.
+fn unready(picture: &Picture, target: &str) -> Vec<String> {
+    let failed = failed(picture, target);
+    let mut all = Vec::new();
+    for resource in picture.configuration.roles() {
+        let id = resource.id.as_str();
+        let apart = resource.agent == "ocf:greenarrow:postgresql" || resource.agent.ends_with(":drbd");
+        if apart || failed.contains(&id) || is_promoted(picture, id, target) {
+            continue;
+        }
+        let least = if resource.agent.starts_with("ocf:greenarrow:") { READY } else { 0 };
+        let reason = picture.state.failures.iter().rev().find(|one| one.resource == id && one.node == target);
+        let reason = reason.and_then(|one| one.reason.clone()).map_or_else(String::new, |reason| format!(": {reason}"));
+        match (picture.instance(id, target), score(picture, id, target)) {
+            (None, _) => all.push(format!("{id} does not run there{reason}")),
+            (_, None) => all.push(format!("{id} is not to be promoted there{reason}")),
+            (_, Some(score)) if score < least => {
+                all.push(format!("{id} has promotion score {score} there, not {least}{reason}"));
+            }
+            _ => {}
+        }
+    }
+    all.extend(lists_differ(picture));
+    all
+}
+
+/// A sentence about lists of addresses that are not the same.
+pub(crate) fn lists_differ(picture: &Picture) -> Option<String> {
+    let (first, rest) = picture.lists.split_first()?;
+    let other = rest.iter().find(|(_, list)| *list != first.1)?;
+    let count = |list: &str| list.split(':').next().unwrap_or_default().to_owned();
+    Some(format!(
+        "the lists of addresses differ: {} has {}, {} has {} addresses",
+        first.0,
+        count(&first.1),
+        other.0,
+        count(&other.1)
+    ))
+}
+
+/// The constraint of a move that another node is at. Of one whose node is gone, or whose time is over, nobody is.
+pub(crate) fn mover(picture: &Picture) -> Option<&Leftover> {
+    let now = picture.at.as_second();
+    picture.configuration.own_moves().find(|one| {
+        let by = one.by.as_deref().unwrap_or_default();
+        let there = picture.state.node(by).is_some_and(|node| node.online && !node.unclean);
+        by != picture.here && there && one.until.is_some_and(|until| until > now)
+    })
+}
+
+fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacle) -> Told {
+    let peer = peer_of(picture, target).1.unwrap_or("the other node");
+    let pg = picture.configuration.of_agent("postgresql").map_or("the database", |one| &one.id);
+    let why = |resource: &str| {
+        let mut all = picture.state.failures.iter().rev().filter(|one| one.resource == resource && one.node == target);
+        all.find_map(|one| one.reason.clone()).map_or_else(String::new, |reason| format!(": {reason}"))
+    };
+    let shown = |score: Option<i64>| score.map_or_else(|| "none".to_owned(), |score| score.to_string());
+    let (fact, remedy) = match obstacle {
+        Obstacle::PeerUnclean => (
+            format!("{peer} is not in the cluster and was not fenced: it may still be Primary"),
+            format!(
+                "mend fencing (stonith_admin --history {peer}); or see to it that {peer} is off, and only then: \
+                 stonith_admin --confirm {peer}"
+            ),
+        ),
+        Obstacle::PeerUnproven => (
+            format!(
+                "{peer} is not in the cluster, and without fencing nobody knows that it is off: it may still be Primary"
+            ),
+            format!("see to it that {peer} is off; set up fencing: crm_attribute --name stonith-enabled --update true"),
+        ),
+        Obstacle::AddressesAnswer => (
+            format!("addresses of the pair answer though no node of the cluster is Primary: {}", answering.join(", ")),
+            format!("find who answers (ip neigh show {}) and stop it there", answering.first().map_or("", |one| one)),
+        ),
+        Obstacle::DatabaseUnfit => (
+            format!(
+                "the database on {target} does not have all that was written (promotion score of {pg}: {}){}",
+                shown(score(picture, pg, target)),
+                why(pg)
+            ),
+            format!(
+                "on {target}: see what it says (hvmail_ha status) and its log; it must stream before it can take over"
+            ),
+        ),
+        Obstacle::DatabaseUnknown => (
+            format!("the database on {target} says nothing of its state (no promotion score of {pg}){}", why(pg)),
+            format!("crm_resource --cleanup --resource {pg} --node {target}, then look again"),
+        ),
+        Obstacle::PeerHasMore => (
+            format!("{peer} was Primary last and is not there: what it wrote may be missing on {target}"),
+            format!("switch {peer} on and wait until it is in the cluster: the two compare their logs"),
+        ),
+        Obstacle::DiskNotUpToDate => (
+            format!("DRBD on {target} is not UpToDate: {}", outdated(picture, target).join(", ")),
+            format!("on {target}: drbdadm status; wait for the resync, or connect the devices"),
+        ),
+        Obstacle::TargetOffline => {
+            (format!("{target} is not in the cluster"), format!("on {target}: systemctl start corosync pacemaker"))
+        }
+        Obstacle::NoQuorum => (
+            "this part of the cluster has no quorum: it starts and promotes nothing".to_owned(),
+            "bring the other nodes back; see corosync-quorumtool".to_owned(),
+        ),
+        Obstacle::Maintenance => (
+            "the cluster is in maintenance mode: it does nothing".to_owned(),
+            "crm_attribute --name maintenance-mode --delete".to_owned(),
+        ),
+        Obstacle::TargetMaintenance => (
+            format!("{target} is in maintenance: the cluster does nothing there"),
+            format!("crm_attribute --node {target} --name maintenance --delete"),
+        ),
+        Obstacle::TargetPassing => {
+            (format!("{target} is joining or leaving the cluster"), "wait for it: hvmail_ha status --watch".to_owned())
+        }
+        Obstacle::TargetStandby => (format!("{target} is in standby"), format!("crm_standby --node {target} --delete")),
+        Obstacle::Moving => {
+            let by = mover(picture).and_then(|one| one.by.clone()).unwrap_or_default();
+            (
+                format!("a command on {by} is moving the role at this moment"),
+                format!("wait for it; if it was killed, repeat it on {by}, or wait until its constraint has expired"),
+            )
+        }
+        Obstacle::Held => {
+            let (facts, remedies): (Vec<_>, Vec<_>) = held(picture, target).into_iter().unzip();
+            (facts.join("; "), remedies.join("; "))
+        }
+        Obstacle::Failed => {
+            let all = failed(picture, target);
+            let first = all.first().copied().unwrap_or_default();
+            let reasons: Vec<_> = all.iter().map(|id| format!("{id}{}", why(id))).collect();
+            (
+                format!("failures keep resources away from {target}: {}", reasons.join("; ")),
+                format!("mend the cause, then: crm_resource --cleanup --resource {first} --node {target}"),
+            )
+        }
+        Obstacle::Unready => (
+            unready(picture, target).join("; "),
+            format!("mend what is named; `hvmail_ha status` on {target} has its agents' own words"),
+        ),
+    };
+    Told { obstacle, fact, remedy }
+}
+
+#[cfg(test)]
+#[path = "preflight_tests.rs"]
+mod tests;

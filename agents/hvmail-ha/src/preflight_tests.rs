@@ -1,0 +1,200 @@
+use super::*;
+use crate::captured::picture;
+use crate::crm_mon::FailCount;
+
+fn obstacles_of(picture: &Picture, target: &str) -> Vec<Obstacle> {
+    told(picture, target, &[]).into_iter().map(|one| one.obstacle).collect()
+}
+
+/// A picture that no capture shows, made of one that does.
+fn unclean() -> Picture {
+    let mut picture = picture("fenced");
+    picture.state.nodes.iter_mut().filter(|node| node.name == "n2").for_each(|node| node.unclean = true);
+    picture
+}
+
+#[test]
+fn the_secondary_of_a_healthy_pair_could_take_over() {
+    assert_eq!(told(&picture("healthy"), "n2", &[]), []);
+    assert_eq!(peer_of(&picture("healthy"), "n2"), (Peer::Primary, Some("n1")));
+}
+
+#[test]
+fn real_states_have_their_obstacles() {
+    for (name, target, expected) in [
+        ("maintenance", "n2", vec![Obstacle::Maintenance]),
+        ("wrong-list", "n2", vec![Obstacle::Unready]),
+        ("fenced", "n2", vec![Obstacle::TargetOffline]),
+        ("standby", "n1", vec![Obstacle::TargetStandby]),
+        ("stopped", "n1", vec![]),
+    ] {
+        assert_eq!(obstacles_of(&picture(name), target), expected, "{name}");
+    }
+}
+
+#[test]
+fn a_peer_that_is_gone_is_down_unproven_or_unclean() {
+    let fenced = picture("fenced");
+    assert_eq!(peer_of(&fenced, "n1"), (Peer::Down, Some("n2")));
+    assert_eq!(peer_of(&unclean(), "n1"), (Peer::Unclean, Some("n2")));
+    let mut without = picture("fenced");
+    without.state.fencing = false;
+    assert_eq!(peer_of(&without, "n1"), (Peer::Unproven, Some("n2")));
+    let mut trusting = picture("fenced");
+    trusting.configuration.trusts_unseen = true;
+    assert_eq!(peer_of(&trusting, "n1"), (Peer::Unproven, Some("n2")));
+}
+
+/// Of several other nodes the one that may do most harm counts.
+#[test]
+fn in_a_cluster_of_three_the_worst_of_the_others_counts() {
+    let mut three = picture("healthy");
+    let mut third = three.state.nodes[1].clone();
+    third.name = "n3".to_owned();
+    third.online = false;
+    three.state.nodes.push(third);
+    assert_eq!(peer_of(&three, "n2"), (Peer::Primary, Some("n1")), "n3 is down");
+    assert_eq!(peer_of(&three, "n1"), (Peer::Secondary, Some("n2")));
+    three.state.nodes[2].unclean = true;
+    assert_eq!(peer_of(&three, "n2"), (Peer::Unclean, Some("n3")));
+    let alone = {
+        let mut alone = picture("healthy");
+        alone.state.nodes.retain(|node| node.name == "n1");
+        alone
+    };
+    assert_eq!(peer_of(&alone, "n1"), (Peer::None, None));
+}
+
+#[test]
+fn a_node_where_only_a_part_is_promoted_has_the_role_still() {
+    let mut partly = picture("healthy");
+    partly
+        .state
+        .instances
+        .iter_mut()
+        .filter(|one| one.resource == "services")
+        .for_each(|one| one.role = "Unpromoted".into());
+    assert_eq!((partly.role("n1"), partly.primary()), (Role::Partly, None));
+    assert_eq!(peer_of(&partly, "n2"), (Peer::Primary, Some("n1")));
+}
+
+#[test]
+fn after_a_stop_the_last_primary_has_to_be_there() {
+    let mut picture = picture("stopped");
+    assert_eq!(obstacles_of(&picture, "n1"), []);
+    picture.state.nodes.iter_mut().filter(|node| node.name == "n2").for_each(|node| node.online = false);
+    assert_eq!(obstacles_of(&picture, "n1"), [Obstacle::PeerHasMore]);
+    let told = told(&picture, "n1", &[]).remove(0);
+    assert_eq!(told.way().as_deref(), Some("--accept-data-loss=database"));
+    picture.configuration.stopped.as_mut().unwrap().last_primary = "n1".to_owned();
+    assert_eq!(obstacles_of(&picture, "n1"), []);
+}
+
+#[test]
+fn scores_say_how_the_database_is() {
+    for (score, expected) in [
+        ("55", Database::Level),
+        ("40", Database::Streamed),
+        ("5", Database::Unfit),
+        ("-INFINITY", Database::Unfit),
+        ("garbage", Database::Unknown),
+    ] {
+        let mut picture = picture("healthy");
+        let node = picture.state.nodes.iter_mut().find(|node| node.name == "n2").unwrap();
+        node.attributes.retain(|(name, _)| name != "master-pg");
+        node.attributes.push(("master-pg".to_owned(), score.to_owned()));
+        assert_eq!(facts(&picture, "n2", &[]).database, expected, "{score}");
+    }
+}
+
+#[test]
+fn drbd_that_is_not_up_to_date_is_named() {
+    let mut picture = picture("healthy");
+    picture.state = crate::captured::state("drbd");
+    let mut device = picture.configuration.resources.iter().find(|one| one.id == "ips").unwrap().clone();
+    (device.id, device.agent) = ("p_drbd".to_owned(), "ocf:linbit:drbd".to_owned());
+    picture.configuration.resources = vec![device];
+    assert_eq!(facts(&picture, "n1", &[]).disk, Disk::UpToDate);
+    picture.state.nodes[0].attributes = vec![("master-p_drbd".to_owned(), "5".to_owned())];
+    assert_eq!(facts(&picture, "n1", &[]).disk, Disk::NotUpToDate);
+    assert!(told(&picture, "n1", &[])[0].fact.contains("not UpToDate: p_drbd"));
+}
+
+#[test]
+fn a_failure_that_keeps_a_resource_away_is_forgotten_by_force() {
+    let mut picture = picture("healthy");
+    let count =
+        FailCount { node: "n2".to_owned(), resource: "services".to_owned(), count: "1".to_owned(), banned: true };
+    picture.state.counts.push(count);
+    let told = told(&picture, "n2", &[]);
+    assert_eq!(told[0].obstacle, Obstacle::Failed);
+    assert!(told[0].remedy.contains("crm_resource --cleanup --resource services --node n2"));
+    assert_eq!(told[0].way().as_deref(), Some("--force"));
+}
+
+#[test]
+fn what_somebody_told_the_cluster_holds_the_role() {
+    let left = |id: &str, node: &str| Leftover {
+        id: id.to_owned(),
+        resource: "pg-clone".to_owned(),
+        node: Some(node.to_owned()),
+        ..Leftover::default()
+    };
+    for (leftover, holds) in [
+        (left("cli-ban-pg-clone-on-n2", "n2"), true),
+        (left("cli-ban-pg-clone-on-n1", "n1"), false),
+        (left("cli-prefer-pg-clone", "n1"), true),
+        (left("cli-prefer-pg-clone", "n2"), false),
+        (Leftover { until: Some(1), ..left("cli-ban-pg-clone-on-n2", "n2") }, false),
+    ] {
+        let mut picture = picture("healthy");
+        picture.configuration.leftovers.push(leftover);
+        assert_eq!(obstacles_of(&picture, "n2") == [Obstacle::Held], holds, "{:?}", picture.configuration.leftovers);
+    }
+    let mut picture = picture("healthy");
+    picture.configuration.resources.iter_mut().for_each(|one| one.target_role = Some("Started".to_owned()));
+    assert_eq!(obstacles_of(&picture, "n2"), []);
+    picture.configuration.resources.iter_mut().for_each(|one| one.target_role = Some("Stopped".to_owned()));
+    let told = told(&picture, "n2", &[]);
+    assert!(told[0].fact.contains("target-role=Stopped of pg-clone lets nobody be Primary"), "{told:?}");
+    assert!(told[0].remedy.contains("--resource pg-clone --meta --delete-parameter target-role"), "{told:?}");
+}
+
+#[test]
+fn another_nodes_command_is_waited_for_while_it_may_live() {
+    let mut picture = picture("moving");
+    assert_eq!(mover(&picture), None, "its own is no hindrance");
+    picture.here = "n2".to_owned();
+    assert_eq!(mover(&picture).and_then(|one| one.by.as_deref()), Some("n1"));
+    picture.state.nodes.iter_mut().for_each(|node| node.online = node.name != "n1");
+    assert_eq!(mover(&picture), None, "its node is gone");
+}
+
+/// Every obstacle says what is so and names a command or a deed, and never something unfilled.
+#[test]
+fn every_obstacle_has_its_sentence_and_its_remedy() {
+    use Obstacle as O;
+    for obstacle in [
+        O::PeerUnclean,
+        O::PeerUnproven,
+        O::AddressesAnswer,
+        O::DatabaseUnfit,
+        O::DatabaseUnknown,
+        O::PeerHasMore,
+        O::DiskNotUpToDate,
+        O::TargetOffline,
+        O::NoQuorum,
+        O::Maintenance,
+        O::TargetMaintenance,
+        O::TargetPassing,
+        O::TargetStandby,
+        O::Moving,
+        O::Failed,
+    ] {
+        let told = tell(&unclean(), "n1", &["192.0.2.1".to_owned()], obstacle);
+        assert!(told.fact.len() > 15 && told.remedy.len() > 15, "{told:?}");
+    }
+    let told = tell(&picture("wrong-list"), "n2", &[], O::Unready);
+    assert!(told.fact.contains("the lists of addresses differ: n1 has 4, n2 has 1 addresses"), "{}", told.fact);
+    assert!(told.fact.contains("prefix length is missing"), "{}", told.fact);
+}

@@ -1,0 +1,129 @@
+//! Whether what was moved is there: asked of the servers themselves, over the network.
+
+use std::io::{Read, Write};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::ifaddrs::getifaddrs;
+use ocf::{Deadline, Program};
+
+use crate::cib::{Configuration, Resource};
+
+const PATIENCE: Duration = Duration::from_secs(1);
+/// So many addresses are asked; a pair that is alive answers for all of them.
+const ASKED: usize = 16;
+const PORT: u16 = 5432;
+/// PostgreSQL's SSLRequest (protocol-message-formats): answered with one byte before anybody has to log in.
+const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
+/// The largest list of addresses that is looked into.
+const LARGEST: u64 = 16 << 20;
+
+/// What answers on `node`, or the first that does not and why.
+pub(crate) fn ask(configuration: &Configuration, node: &str) -> Result<Vec<String>, String> {
+    let mut answered = Vec::new();
+    if let Some(server) = configuration.of_agent("postgresql").and_then(|resource| database(resource, node)) {
+        greet(server).map_err(|error| format!("the database at {server}: {error}"))?;
+        answered.push(format!("the database at {server}"));
+    }
+    let ports = configuration.of_agent("services").and_then(|resource| resource.parameter("check_ports"));
+    for port in ports.unwrap_or_default().split([' ', ',']).filter_map(|port| port.parse::<SocketAddr>().ok()) {
+        TcpStream::connect_timeout(&port, PATIENCE).map_err(|error| format!("port {port}: {error}"))?;
+        answered.push(format!("port {port}"));
+    }
+    Ok(answered)
+}
+
+/// Where the server of a node is (primary_hosts: NODE:HOST …). A host by name is not looked up.
+fn database(resource: &Resource, node: &str) -> Option<SocketAddr> {
+    let hosts = resource.parameter("primary_hosts")?.split_whitespace();
+    let host = hosts.filter_map(|one| one.split_once(':')).find(|(name, _)| *name == node)?.1;
+    let address: IpAddr = host.trim_matches(['[', ']']).parse().ok()?;
+    let port = resource.parameter("pgport").and_then(|port| port.parse().ok()).unwrap_or(PORT);
+    Some(SocketAddr::new(address, port))
+}
+
+fn greet(server: SocketAddr) -> std::io::Result<()> {
+    let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(&SSL_REQUEST)?;
+    stream.read_exact(&mut [0])
+}
+
+/// Addresses of the pair that answer ping and are not this node's own: somebody has them. An error where it cannot be told.
+pub(crate) fn answering(configuration: &Configuration) -> Result<Vec<String>, String> {
+    let Some(resource) = configuration.of_agent("primary-ips") else { return Ok(Vec::new()) };
+    if Program::new("ping").path().is_none() {
+        return Err("ping is not installed (package iputils)".to_owned());
+    }
+    let path = resource.parameter("ip_file").unwrap_or("/etc/hvmail_primary_ips");
+    let own: Vec<IpAddr> = own_addresses();
+    let listed = addresses(&read(Path::new(path)));
+    let asked: Vec<_> = listed.into_iter().filter(|address| !own.contains(address)).take(ASKED).collect();
+    let ping = |address: IpAddr| {
+        let words = ["-n", "-q", "-c", "1", "-W", "1", &address.to_string()].map(str::to_owned);
+        let output = Program::new("ping").args(words).run(Deadline::after(PATIENCE * 3));
+        output.is_ok_and(|output| output.status.success()).then(|| address.to_string())
+    };
+    Ok(std::thread::scope(|scope| {
+        let threads: Vec<_> = asked.into_iter().map(|address| scope.spawn(move || ping(address))).collect();
+        threads.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
+    }))
+}
+
+fn own_addresses() -> Vec<IpAddr> {
+    let all = getifaddrs().into_iter().flatten().filter_map(|one| one.address);
+    let address = |one: nix::sys::socket::SockaddrStorage| {
+        let four = one.as_sockaddr_in().map(|one| IpAddr::V4(one.ip()));
+        four.or_else(|| one.as_sockaddr_in6().map(|one| IpAddr::V6(one.ip())))
+    };
+    all.filter_map(address).collect()
+}
+
+/// The agent says what is wrong with a file; here it counts only what is in it.
+fn read(path: &Path) -> String {
+    let plain = std::fs::metadata(path).is_ok_and(|facts| facts.is_file() && facts.len() <= LARGEST);
+    let bytes = if plain { std::fs::read(path).unwrap_or_default() } else { Vec::new() };
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+fn addresses(text: &str) -> Vec<IpAddr> {
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
+    lines.filter_map(|line| line.split(['/', ' ', '\t']).next()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn the_addresses_of_a_file_are_its_lines() {
+        let text = "# all\n192.0.2.1/24\n 2001:db8::1/64 eth1 # x\nnonsense\n\u{fffd}/\n192.0.2.2\n";
+        let found: Vec<_> = addresses(text).iter().map(ToString::to_string).collect();
+        assert_eq!(found, ["192.0.2.1", "2001:db8::1", "192.0.2.2"]);
+    }
+
+    #[test]
+    fn a_node_has_its_own_address_of_the_database() {
+        let parameters = vec![
+            ("primary_hosts".to_owned(), "n1:192.0.2.1 n2:2001:db8::2 n3:db.example".to_owned()),
+            ("pgport".to_owned(), "5433".to_owned()),
+        ];
+        let resource = Resource { parameters, ..Resource::default() };
+        assert_eq!(database(&resource, "n1").unwrap().to_string(), "192.0.2.1:5433");
+        assert_eq!(database(&resource, "n2").unwrap().to_string(), "[2001:db8::2]:5433");
+        assert_eq!((database(&resource, "n3"), database(&resource, "n4")), (None, None));
+    }
+
+    #[test]
+    fn a_port_that_says_nothing_does_not_serve() {
+        let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert!(greet(mute.local_addr().unwrap()).is_err());
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = server.local_addr().unwrap();
+        let thread = std::thread::spawn(move || server.accept().unwrap().0.write_all(b"N").unwrap());
+        assert!(greet(address).is_ok());
+        thread.join().unwrap();
+    }
+}

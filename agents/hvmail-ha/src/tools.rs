@@ -1,0 +1,100 @@
+//! Pacemaker's tools: what is asked of them and told to them, each within a time of its own.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::unistd::gethostname;
+use ocf::{Deadline, Output, Program};
+
+use crate::cib::{Configuration, MOVE, STOP};
+use crate::crm_mon::Monitored;
+use crate::xml::Element;
+
+/// An idle tool needs some milliseconds, one on a busy node a second; one that needs longer hangs.
+const PATIENCE: Duration = Duration::from_secs(8);
+/// What a daemon that keeps node attributes may take: nothing depends on them alone.
+const PATIENCE_FOR_ATTRIBUTES: Duration = Duration::from_secs(4);
+/// The exit status of a tool that finds nothing of that name (CRM_EX_NOSUCH).
+const NO_SUCH: i32 = 105;
+
+/// The cluster's state.
+pub(crate) fn state() -> Result<Monitored> {
+    let output = run(Program::new("crm_mon").args(["--one-shot", "--output-as=xml"]), PATIENCE)?;
+    Monitored::parse(&output.success("crm_mon").with_context(not_running)?.stdout)
+}
+
+/// The cluster's configuration.
+pub(crate) fn configuration() -> Result<Configuration> {
+    let output = run(Program::new("cibadmin").args(["--query", "--scope", "configuration"]), PATIENCE)?;
+    Configuration::parse(&output.success("cibadmin").with_context(not_running)?.stdout)
+}
+
+fn not_running() -> String {
+    "the cluster does not answer on this node: systemctl status pacemaker corosync".to_owned()
+}
+
+/// A node attribute on all nodes that have it, private ones too.
+pub(crate) fn attribute(name: &str) -> Result<Vec<(String, String)>> {
+    let program = Program::new("attrd_updater").args(["--output-as=xml", "--query", "--all", "--name", name]);
+    let output = run(program, PATIENCE_FOR_ATTRIBUTES)?;
+    if output.status.code() == Some(NO_SUCH) {
+        return Ok(Vec::new());
+    }
+    let root = Element::parse(&output.success("attrd_updater")?.stdout)?;
+    let pair = |one: &Element| (one.get("host").to_owned(), one.get("value").to_owned());
+    Ok(root.children("attribute").map(pair).filter(|(_, value)| !value.is_empty()).collect())
+}
+
+/// This node's name in the cluster; the host's, where the cluster does not answer.
+pub(crate) fn own_name() -> String {
+    // Of Pacemaker 2.1's tools none says it in XML; this one prints nothing else.
+    let asked = run(Program::new("crm_node").args(["--name"]), PATIENCE).and_then(|output| output.success("crm_node"));
+    let host = || gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    asked.ok().map(|output| output.stdout.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(host)
+}
+
+/// Adds to the constraints, or changes those of the same ids, all at once.
+pub(crate) fn add_constraints(xml: &str) -> Result<()> {
+    change(&["--modify", "--allow-create", "--scope", "constraints", "--xml-text", xml])
+}
+
+/// The same with the resources.
+pub(crate) fn change_resources(xml: &str) -> Result<()> {
+    change(&["--modify", "--allow-create", "--scope", "resources", "--xml-text", xml])
+}
+
+/// Takes away the constraints that this node's moves have left, or `by` another's.
+pub(crate) fn remove_moves(by: &str) -> Result<()> {
+    remove("rsc_location", &format!("{MOVE}{by}-"))
+}
+
+/// Lets nodes be Primary again.
+pub(crate) fn remove_stop_marks() -> Result<()> {
+    remove("meta_attributes", STOP)
+}
+
+/// cibadmin takes a path for dangerous; this one finds nothing but what this program wrote. None left is no error.
+fn remove(element: &str, prefix: &str) -> Result<()> {
+    if prefix.contains(['\'', '"']) {
+        bail!("{prefix:?} is no node's name");
+    }
+    change(&["--delete-all", "--force", "--xpath", &format!("//{element}[starts-with(@id,'{prefix}')]")])
+}
+
+fn change(words: &[&str]) -> Result<()> {
+    let output = run(Program::new("cibadmin").args(words.iter().copied()), PATIENCE)?;
+    if output.status.code() == Some(NO_SUCH) {
+        return Ok(());
+    }
+    output.success("cibadmin").with_context(|| format!("the configuration was not changed ({})", words[0])).map(drop)
+}
+
+/// Forgets the failures of a resource on a node.
+pub(crate) fn cleanup(resource: &str, node: &str) -> Result<()> {
+    let words = ["--output-as=xml", "--cleanup", "--resource", resource, "--node", node];
+    run(Program::new("crm_resource").args(words), PATIENCE * 3)?.success("crm_resource --cleanup").map(drop)
+}
+
+fn run(program: Program, patience: Duration) -> Result<Output> {
+    program.run(Deadline::after(patience))
+}

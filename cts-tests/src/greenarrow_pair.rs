@@ -1,0 +1,127 @@
+//! A whole GreenArrow pair: PostgreSQL, the addresses and the services, each following the one before, with the operator's
+//! programs on both nodes and clients outside.
+
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::cib::{Cib, Role};
+use crate::cluster::{Cluster, SETTLE};
+use crate::command::Output;
+use crate::contender::Contender;
+use crate::greenarrow::SMTP;
+use crate::isolation::{Isolation, enter};
+use crate::node::Node;
+use crate::port_watch::PortWatch;
+use crate::postgres::{self, Place, Server, USUAL};
+use crate::postgres_pair::address;
+use crate::sql_writer::Writer;
+use crate::subject::Subject;
+use crate::{installed, packages, wait};
+
+/// The operator's program.
+pub const PROGRAM: &str = "hvmail_ha";
+
+/// The names it is called by.
+pub const NAMES: [&str; 3] = [PROGRAM, "hvmail_make_primary", "hvmail_make_secondary"];
+
+/// The agents of the pair and the operator's program, by package.
+pub const PACKAGES: &[&str] = &["postgresql", "primary-ips", "services", "hvmail-ha"];
+
+/// The promotable primitives, the first of which the others follow.
+pub const RESOURCES: [&str; 3] = ["pg", "ips", "services"];
+
+/// How long one run of a program may take.
+const RUN: Duration = Duration::from_secs(120);
+
+/// The cluster, its servers and the clients.
+#[derive(Debug)]
+pub struct Pair {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The databases, that of n1 first.
+    pub servers: Vec<Server>,
+    /// A client of the database, through the first address.
+    pub writer: Writer,
+    /// A client of the SMTP server at the same address.
+    pub mail: PortWatch,
+}
+
+/// Runs `body` isolated.
+pub fn with_pair(body: impl FnOnce(&Pair) -> Result<()>) -> Result<()> {
+    if std::process::id() != 1 {
+        packages::require(packages::CLUSTER)?;
+        postgres::tree(USUAL)?;
+    }
+    enter(Isolation::Cluster(PACKAGES), || {
+        postgres::put_in_place(USUAL)?;
+        let pair = Pair::start()?;
+        body(&pair).with_context(|| pair.cluster.dump())
+    })
+}
+
+impl Pair {
+    /// Starts two nodes and waits until all is up.
+    pub fn start() -> Result<Self> {
+        let subject = Subject::services_behind_primary_ips(true, 3, 1);
+        let mut builder = Cluster::builder(2).items(subject.items.iter().cloned()).agent("postgresql")?;
+        for agent in subject.agents {
+            builder = builder.agent(agent)?;
+        }
+        let cluster = builder.start()?;
+        let mut servers = Vec::new();
+        for node in &cluster.nodes {
+            postgres::install(USUAL, node)?;
+            for name in NAMES {
+                node.install(&installed::agent(PROGRAM)?, &format!("/usr/sbin/{name}"), 0o755)?;
+            }
+            servers.push(Server::new(&node.name, &node.address().to_string(), Place::In(node.clone()))?);
+        }
+        servers[0].initialise()?;
+        servers[1].copy(&servers[0])?;
+        cluster.wait_quorum(2)?;
+        let database =
+            Contender::Greenarrow.clone_of(&servers, &[("sync", "prefer"), ("rejoin", "rewind"), ("use_slots", "yes")]);
+        let cib = subject.configure(Cib::default().resource(database.clone())).follows(&subject.main, &database);
+        cluster.load(&cib)?;
+        let mail = PortWatch::start(SocketAddr::new(address(), SMTP), Duration::from_millis(50))?;
+        let pair = Self { writer: Writer::start(address())?, cluster, servers, mail };
+        pair.healthy().with_context(|| pair.cluster.dump())?;
+        Ok(pair)
+    }
+
+    /// The node that everything is promoted on, while nothing is under way and the clients are served.
+    pub fn primary(&self) -> Result<&Node> {
+        let status = self.cluster.status().context("no node answers about the cluster")?;
+        let asked = Instant::now();
+        let promoted: Vec<_> = RESOURCES.iter().map(|one| status.in_role(one, Role::Promoted)).collect();
+        ensure!(promoted.iter().all(|nodes| nodes.len() == 1 && nodes == &promoted[0]), "promoted: {promoted:?}");
+        let unpromoted = |one: &&str| status.in_role(one, Role::Unpromoted).len() == 1;
+        ensure!(RESOURCES.iter().all(unpromoted), "not unpromoted somewhere: {:?}", status.instances);
+        let served = || Ok(self.writer.wrote(asked) && self.mail.answered_since(asked).is_some());
+        wait::until("the clients to be served", Duration::from_secs(5), wait::QUICK, served)?;
+        Ok(self.cluster.node(promoted[0][0])?)
+    }
+
+    /// Waits until there is a primary and a standby.
+    pub fn healthy(&self) -> Result<&Node> {
+        wait::until("a healthy pair", SETTLE, wait::TOOL, || Ok(self.primary().is_ok()))?;
+        self.cluster.wait_idle()?;
+        self.primary()
+    }
+
+    /// Runs one of the operator's programs on a node.
+    pub fn run(&self, node: &Node, argv: &[&str]) -> Result<Output> {
+        node.command(argv)?.within(RUN).run()
+    }
+
+    /// The ids of all constraints that are not of the configuration, and of the sets of meta attributes that only the
+    /// operator's programs write.
+    pub fn leftovers(&self) -> Result<Vec<String>> {
+        let cib = crate::xml::Element::parse(&self.cluster.tool(&["cibadmin", "--query"])?)?;
+        let locations = cib.all("rsc_location").into_iter().map(|one| one.get("id").to_owned());
+        let sets = cib.all("meta_attributes").into_iter().map(|one| one.get("id").to_owned());
+        Ok(locations.chain(sets.filter(|id| id.starts_with("hvmail-"))).collect())
+    }
+}

@@ -1,0 +1,238 @@
+//! hvmail_ha status and preflight in a real pair, healthy and harmed; and what the commands refuse when a node is gone.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use cts_tests::cluster::SETTLE;
+use cts_tests::command::{Output, command};
+use cts_tests::greenarrow_pair::{NAMES, PROGRAM, Pair, with_pair};
+use cts_tests::node::{Node, Owner};
+use cts_tests::subject::IP_FILE;
+use cts_tests::{installed, packages, process, wait};
+use nix::sys::signal::Signal;
+
+const OK: i32 = 0;
+const WARNING: i32 = 1;
+const CRITICAL: i32 = 2;
+const UNKNOWN: i32 = 3;
+
+fn ends(output: &Output, status: i32, words: &[&str]) -> Result<()> {
+    let said = output.all();
+    ensure!(output.code() == Some(status), "{status} was expected: {}: {said}", output.status);
+    // On a screen a sentence goes on in the next line, below its column.
+    let flowing = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    for word in words {
+        ensure!(flowing.contains(word), "{word:?} is not said in:\n{said}");
+    }
+    Ok(())
+}
+
+fn status(pair: &Pair, node: &Node, arguments: &[&str]) -> Result<Output> {
+    pair.run(node, &[&[PROGRAM, "status"], arguments].concat())
+}
+
+fn comes(pair: &Pair, node: &Node, status_code: i32, words: &[&str]) -> Result<()> {
+    let mut last = String::new();
+    let there = || {
+        let result = ends(&status(pair, node, &[])?, status_code, words);
+        last = result.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
+        Ok(result.is_ok())
+    };
+    wait::until(&format!("{words:?} in the status"), SETTLE, wait::TOOL, there).map(drop).with_context(|| last)
+}
+
+fn healthy(pair: &Pair) -> Result<()> {
+    let primary = pair.healthy()?;
+    let peer = pair.cluster.peer(primary)?;
+    comes(
+        pair,
+        primary,
+        OK,
+        &["Primary", "Secondary", "4 listed", "same list of addresses", "nothing has to be seen to"],
+    )?;
+    // In the agents' own words, of this node only.
+    let own = status(pair, primary, &[])?;
+    ends(&own, OK, &["streaming to", "commits wait for", "fencing by 2 of 2 devices"])?;
+    ends(&status(pair, peer, &[])?, OK, &["unpromoted:", "streaming"])?;
+    ensure!(!own.stdout.contains('\x1b'), "colour in a pipe");
+    let nagios = status(pair, primary, &["--nagios"])?;
+    ends(&nagios, OK, &[&format!("HVMAIL_HA OK - {} is Primary | nodes_online=2;;;0;2", primary.name)])?;
+    ensure!(nagios.all().lines().count() == 1, "{}", nagios.all());
+    ends(&status(pair, peer, &["--prometheus"])?, OK, &[&format!("hvmail_ha_primary{{node=\"{}\"}} 1", primary.name)])?;
+    ends(&status(pair, peer, &["--json"])?, OK, &["\"schema\": 1", &format!("\"primary\": \"{}\"", primary.name)])?;
+    Ok(())
+}
+
+/// script(1) of util-linux gives the program a real terminal of so many columns.
+fn on_a_terminal(pair: &Pair) -> Result<()> {
+    let primary = pair.healthy()?;
+    for (columns, width) in [("80", 80), ("140", 140)] {
+        let order = format!("stty cols {columns} rows 50; TERM=xterm hvmail_ha status");
+        let shown = pair.run(primary, &["script", "--quiet", "--return", "--command", &order, "/dev/null"])?;
+        ends(&shown, OK, &["\x1b[32mPrimary\x1b[0m"])?;
+        let plain = |line: &str| line.replace("\x1b[1m", "").replace("\x1b[32m", "").replace("\x1b[0m", "");
+        let longest = shown.stdout.lines().map(|line| plain(line).trim_end().chars().count()).max();
+        let longest = longest.unwrap_or_default();
+        ensure!(longest <= width && longest > width / 2, "{longest} of {width} columns:\n{}", shown.stdout);
+    }
+    let order = "TERM=xterm NO_COLOR=1 hvmail_ha status";
+    let shown = pair.run(primary, &["script", "--quiet", "--return", "--command", order, "/dev/null"])?;
+    ensure!(!shown.stdout.contains('\x1b'), "{}", shown.stdout);
+    let order = "TERM=xterm timeout 4 hvmail_ha status --watch=1";
+    let shown = pair.run(primary, &["script", "--quiet", "--return", "--command", order, "/dev/null"])?;
+    ensure!(shown.stdout.matches("\x1b[H\x1b[2J").count() >= 2, "{}", shown.stdout);
+    Ok(())
+}
+
+fn another_list(pair: &Pair) -> Result<()> {
+    let primary = pair.healthy()?;
+    let peer = pair.cluster.peer(primary)?;
+    let list = peer.read_file(IP_FILE)?;
+    peer.write_file(IP_FILE, list.lines().next().unwrap_or_default(), 0o644, Owner::Root)?;
+    let words = ["the lists of addresses differ", "has 4", "has 1 addresses"];
+    comes(pair, primary, WARNING, &words)?;
+    ends(&pair.run(peer, &["hvmail_make_primary"])?, 1, &[words[0], "--force", "nothing was changed"])?;
+    ends(&pair.run(primary, &["hvmail_ha", "preflight"])?, 1, &["could not take over now:", words[0]])?;
+    peer.write_file(IP_FILE, list, 0o644, Owner::Root)?;
+    comes(pair, primary, OK, &["same list"]).or_else(|_| pair.cluster.cleanup("ips"))
+}
+
+fn a_service_is_down(pair: &Pair) -> Result<()> {
+    let primary = pair.healthy()?;
+    primary.text(&["svc", "-d", "/service/hvmail-httpd"])?;
+    comes(pair, primary, WARNING, &["hvmail-httpd was taken down", "services is degraded"])?;
+    ends(&status(pair, pair.cluster.peer(primary)?, &[])?, WARNING, &["hvmail-httpd was taken down"])?;
+    primary.text(&["svc", "-u", "/service/hvmail-httpd"])?;
+    comes(pair, primary, WARNING, &["over by now", "crm_resource --cleanup --resource services"])?;
+    pair.cluster.cleanup("services")?;
+    comes(pair, primary, OK, &["nothing has to be seen to"])
+}
+
+fn a_constraint_is_left(pair: &Pair) -> Result<()> {
+    let primary = pair.healthy()?;
+    let peer = &pair.cluster.peer(primary)?.name;
+    pair.cluster.tool(&["crm_resource", "--ban", "--resource", "pg-clone", "--node", peer, "--promoted"])?;
+    let words = [&format!("cli-ban-pg-clone-on-{peer}"), "crm_resource --clear --resource pg-clone"];
+    comes(pair, primary, WARNING, &words)?;
+    ends(&pair.run(primary, &["hvmail_make_secondary"])?, 1, &[words[0], words[1], "nothing was changed"])?;
+    pair.cluster.clear("pg-clone")?;
+    comes(pair, primary, OK, &["nothing has to be seen to"])
+}
+
+fn attrd_hangs(pair: &Pair) -> Result<()> {
+    let primary = pair.healthy()?;
+    let daemon = |argv: &[String]| argv.first().is_some_and(|path| path.ends_with("pacemaker-attrd"));
+    let pid = primary.processes(daemon)?[0];
+    process::signal(pid, Signal::SIGSTOP)?;
+    let began = Instant::now();
+    let seen = status(pair, primary, &[]);
+    process::signal(pid, Signal::SIGCONT)?;
+    ends(&seen?, WARNING, &["not seen: ips-ip-list", "Primary", "Secondary"])?;
+    ensure!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    pair.healthy().map(drop)
+}
+
+#[test]
+fn a_pair_is_shown_as_it_is() -> Result<()> {
+    with_pair(|pair| {
+        healthy(pair)?;
+        on_a_terminal(pair)?;
+        a_constraint_is_left(pair)?;
+        a_service_is_down(pair)?;
+        another_list(pair)?;
+        attrd_hangs(pair)
+    })
+}
+
+/// The peer without power and with it fenced: nothing is there to take over, and nothing else is at risk.
+fn peer_is_fenced(pair: &Pair) -> Result<()> {
+    let primary = pair.healthy()?;
+    let peer = pair.cluster.peer(primary)?;
+    pair.cluster.switch.restart_after(None);
+    peer.power_cut()?;
+    comes(pair, primary, WARNING, &[&format!("{}: not in the cluster", peer.name), "last fenced"])?;
+    let refused = pair.run(primary, &["hvmail_make_secondary"])?;
+    ends(&refused, 1, &[&format!("{} is not in the cluster", peer.name), "--stop", "nothing was changed"])?;
+    ensure!(pair.writer.silence() < Duration::from_secs(2), "the database was to go on");
+    ends(&pair.run(primary, &["hvmail_make_primary"])?, OK, &["nothing to do"])?;
+    // Stopped alone, it may be brought back alone: it was Primary last.
+    ends(&pair.run(primary, &["hvmail_make_secondary", "--stop"])?, OK, &["no node is Primary until"])?;
+    ends(&status(pair, primary, &["--nagios"])?, CRITICAL, &["CRITICAL", "no node is Primary"])?;
+    ends(&pair.run(primary, &["hvmail_make_primary"])?, OK, &["is Primary and serves"])?;
+    ensure!(pair.leftovers()?.is_empty());
+    Ok(())
+}
+
+/// A peer whose fencing does not succeed may still be Primary, whatever the operator says.
+fn peer_is_unclean(pair: &Pair) -> Result<()> {
+    let here = pair.cluster.any()?;
+    let peer = pair.cluster.peer(here)?;
+    peer.power_on()?;
+    peer.start_cluster()?;
+    let primary = pair.healthy()?;
+    let peer = pair.cluster.peer(primary)?;
+    // The switch is on the network that is cut: neither can have the other fenced.
+    peer.cable_cut()?;
+    primary.cable_cut()?;
+    let unclean = format!("{}: unclean", peer.name);
+    let began = Instant::now();
+    wait::until("the peer to be unclean", SETTLE, wait::TOOL, || {
+        Ok(status(pair, primary, &[])?.all().contains(&unclean))
+    })?;
+    let orders = ["hvmail_make_primary", "--force", "--accept-data-loss=peer-unseen", "--accept-data-loss=database"];
+    ends(&pair.run(peer, &orders)?, 1, &["may still be Primary", "stonith_admin --confirm", "nothing was changed"])?;
+    println!("unclean after {:.1} s", began.elapsed().as_secs_f64());
+    Ok(())
+}
+
+#[test]
+fn a_peer_that_is_gone_is_told_from_one_that_may_be_there() -> Result<()> {
+    with_pair(|pair| {
+        peer_is_fenced(pair)?;
+        peer_is_unclean(pair)
+    })
+}
+
+#[test]
+fn without_a_cluster_the_answer_is_unknown_and_comes_soon() -> Result<()> {
+    cts_tests::isolation::enter(cts_tests::isolation::Isolation::Cluster(&["hvmail-ha"]), || {
+        let node = Node::new(1, 1)?;
+        node.power_on()?;
+        for name in NAMES {
+            node.install(&installed::agent(PROGRAM)?, &format!("/usr/sbin/{name}"), 0o755)?;
+        }
+        let began = Instant::now();
+        let remedy = "systemctl status pacemaker";
+        ends(&node.run(&["hvmail_ha", "status"])?, UNKNOWN, &[remedy])?;
+        ends(&node.run(&["hvmail_ha", "status", "--nagios"])?, UNKNOWN, &["HVMAIL_HA UNKNOWN - ", remedy])?;
+        ends(&node.run(&["hvmail_ha", "status", "--prometheus"])?, UNKNOWN, &["hvmail_ha_up 0"])?;
+        ends(&node.run(&["hvmail_make_primary"])?, UNKNOWN, &[remedy])?;
+        ends(&node.run(&["hvmail_make_secondary", "--stop"])?, UNKNOWN, &[remedy])?;
+        ends(&node.run(&["hvmail_make_primary", "--accept-data-loss=all"])?, UNKNOWN, &["peer-unseen", "database"])?;
+        ensure!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+        Ok(())
+    })
+}
+
+#[test]
+fn the_manual_pages_are_what_the_program_prints_and_free_of_warnings() -> Result<()> {
+    packages::require(packages::CHECKS)?;
+    installed::build(&["hvmail-ha"])?;
+    for name in NAMES {
+        let page = installed::workspace().join(format!("metadata/man/{name}.8"));
+        let kept = std::fs::read_to_string(&page).unwrap_or_default();
+        // The program knows by its name which page is wanted.
+        let directory = std::env::temp_dir().join(format!("cts-hvmail-{}-{name}", std::process::id()));
+        std::fs::create_dir_all(&directory)?;
+        std::os::unix::fs::symlink(installed::agent(PROGRAM)?, directory.join(name))?;
+        let printed = command([directory.join(name)]).arg("--manual").bare_environment().text();
+        std::fs::remove_dir_all(&directory)?;
+        ensure!(kept == printed?, "{} is not what {name} --manual prints", page.display());
+        let mandoc = command(["mandoc", "-T", "lint", "-W", "warning"]).arg(&page).run()?;
+        let man = command(["man", "--warnings=w", "-l"]).arg(&page).bare_environment().env("MANPAGER", "true").run()?;
+        ensure!(man.status.success(), "man cannot format {}: {}", page.display(), man.all());
+        let lint = mandoc.all() + &man.stderr;
+        ensure!(lint.is_empty(), "{}: {lint}", page.display());
+    }
+    Ok(())
+}

@@ -11,7 +11,7 @@ use cts_tests::isolation::{Isolation, enter};
 use cts_tests::node::{Node, SHARE_IN_NODE};
 use cts_tests::{installed, packages};
 
-const AGENTS: &[&str] = &["postgresql", "primary-ips", "services"];
+const AGENTS: &[&str] = &["drbd", "postgresql", "primary-ips", "services"];
 const PACKAGE: &str = "resource-agents-greenarrow";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SPEC: &str = "rpm/resource-agents-greenarrow.spec";
@@ -163,6 +163,7 @@ const FILES: &str = "\
 40755 root:root /usr/lib/ocf
 40755 root:root /usr/lib/ocf/resource.d
 40755 root:root /usr/lib/ocf/resource.d/greenarrow
+100755 root:root /usr/lib/ocf/resource.d/greenarrow/drbd
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/postgresql
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/primary-ips
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/services
@@ -172,11 +173,13 @@ const FILES: &str = "\
 40755 root:root /usr/share/licenses/resource-agents-greenarrow
 100644 root:root /usr/share/licenses/resource-agents-greenarrow/LICENSE
 100644 root:root /usr/share/licenses/resource-agents-greenarrow/LICENSE.dependencies
+100644 root:root /usr/share/man/man7/ocf_greenarrow_drbd.7.gz
 100644 root:root /usr/share/man/man7/ocf_greenarrow_postgresql.7.gz
 100644 root:root /usr/share/man/man7/ocf_greenarrow_primary-ips.7.gz
 100644 root:root /usr/share/man/man7/ocf_greenarrow_services.7.gz
 40755 root:root /usr/share/resource-agents-greenarrow
 40755 root:root /usr/share/resource-agents-greenarrow/metadata
+100644 root:root /usr/share/resource-agents-greenarrow/metadata/drbd.xml
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/postgresql.xml
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/primary-ips.xml
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/services.xml

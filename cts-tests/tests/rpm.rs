@@ -167,6 +167,7 @@ const FILES: &str = "\
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/postgresql
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/primary-ips
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/services
+100755 root:root /usr/sbin/greenarrow-drbd-fence
 40755 root:root /usr/share/doc/resource-agents-greenarrow
 100644 root:root /usr/share/doc/resource-agents-greenarrow/CHANGELOG.md
 100644 root:root /usr/share/doc/resource-agents-greenarrow/README.md

@@ -161,9 +161,9 @@ impl Command {
         bail!("{self}: {}: {}", output.status, output.all().trim())
     }
 
-    /// Runs to the end with this process's own output and group, as a program the user watches and can interrupt.
+    /// Runs to the end with this process's own input, output and group, as a program the user talks to and can interrupt.
     pub fn watched(&self) -> Result<ExitStatus> {
-        Ok(self.spawn(&mut self.prepared()?)?.wait()?)
+        Ok(self.spawn(self.prepared()?.stdin(Stdio::inherit()))?.wait()?)
     }
 
     /// Starts it with its standard output on a pipe and standard error where `stderr` says; killed with its group when

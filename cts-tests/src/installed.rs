@@ -34,25 +34,30 @@ pub fn rig_program(name: &str) -> Result<PathBuf> {
 
 /// Builds the programs of the rig and these agents; cargo itself knows whether anything is outdated.
 pub fn build(agents: &[&str]) -> Result<()> {
-    let target = target_directory()?;
-    let cargo = |words: &[&str]| {
-        let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        command([program])
-            .args(["build", "--quiet", "--target-dir"])
-            .arg(&target)
-            .args(words)
-            .directory(workspace())
-            .within(Duration::from_secs(20 * 60))
-            .text()
-    };
-    for agent in agents {
-        cargo(&["--release", "--package", agent])?;
-    }
+    agents.iter().try_for_each(|agent| build_agent(agent))?;
     let mut rig = vec!["--package", "cts-tests", "--bin", "rig-node", "--bin", "rig-systemd", "--bin", "fence_rig"];
+    rig.extend(["--bin", "rig-guest"]);
     if directory_of_programs()?.ends_with("release") {
         rig.push("--release");
     }
-    cargo(&rig).map(drop)
+    cargo(&rig)
+}
+
+/// Builds an agent as [`agent`] wants it.
+pub fn build_agent(name: &str) -> Result<()> {
+    cargo(&["--release", "--package", name])
+}
+
+fn cargo(words: &[&str]) -> Result<()> {
+    let program = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    command([program])
+        .args(["build", "--quiet", "--target-dir"])
+        .arg(target_directory()?)
+        .args(words)
+        .directory(workspace())
+        .within(Duration::from_secs(20 * 60))
+        .text()
+        .map(drop)
 }
 
 /// TARGET/PROFILE; a test's own executable is one level deeper, in `deps`.

@@ -18,6 +18,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::geteuid;
 
 use crate::command::{Command, command};
+use crate::vm::image::Image;
 use crate::{installed, network, packages, process};
 
 /// Where the state of a rig lives: a tmpfs in the private mount namespace, over a directory that the distribution
@@ -39,6 +40,9 @@ pub enum Isolation {
     /// A cluster: packages are installed, the rig's programs and these agents of the workspace are built, the
     /// machine-wide lock is held, the bridge is there.
     Cluster(&'static [&'static str]),
+    /// Guests of the second rig: the same, with the packages of a hypervisor and an image for the guests, and without the
+    /// bridge.
+    Guests(&'static [&'static str]),
     /// Interfaces and addresses only: a private network with `lo` up, fresh /sys and /run, no lock.
     Network,
 }
@@ -47,6 +51,7 @@ impl Isolation {
     fn word(self) -> &'static str {
         match self {
             Self::Cluster(_) => "cluster",
+            Self::Guests(_) => "guests",
             Self::Network => "network",
         }
     }
@@ -66,14 +71,21 @@ pub fn enter(isolation: Isolation, body: impl FnOnce() -> Result<()>) -> Result<
     }
     ensure!(geteuid().is_root(), "namespaces, bridges and mounts need root: run this as root (or with sudo -E)");
     let _lock = match isolation {
-        Isolation::Cluster(agents) => {
+        Isolation::Cluster(agents) | Isolation::Guests(agents) => {
             if thread::current().name() == Some("main") {
                 writeln!(std::io::stderr(), "building the programs of the nodes (a minute, the first time)")?;
             }
-            let prepare = || packages::require(packages::CLUSTER).and_then(|()| installed::build(agents));
+            let guests = matches!(isolation, Isolation::Guests(_));
+            let packages =
+                if guests { [packages::GUEST, packages::HYPERVISOR].concat() } else { packages::CLUSTER.to_vec() };
+            let prepare = || packages::require(&packages).and_then(|()| installed::build(agents));
             let prepared = PREPARED.get_or_init(|| prepare().map_err(|error| format!("{error:#}")));
             prepared.as_ref().map_err(|reason| anyhow!("{reason}"))?;
-            Some(lock_machine()?)
+            let lock = lock_machine()?;
+            if guests {
+                Image::build()?;
+            }
+            Some(lock)
         }
         Isolation::Network => None,
     };
@@ -157,6 +169,7 @@ fn furnish(isolation: Isolation) -> Result<()> {
     tmpfs(STATE, "mode=755")?;
     match isolation {
         Isolation::Cluster(_) => network::create_bridge(),
+        Isolation::Guests(_) => Ok(()),
         Isolation::Network => {
             tmpfs("/run", "mode=755")?;
             fs::create_dir_all("/run/resource-agents")?;

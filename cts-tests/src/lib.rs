@@ -14,6 +14,7 @@
 pub mod address_watch;
 pub mod addresses;
 pub mod agent;
+pub mod boot;
 pub mod cib;
 pub mod cluster;
 pub mod command;
@@ -38,5 +39,6 @@ pub mod services;
 pub mod sql_writer;
 pub mod subject;
 pub mod supervision;
+pub mod vm;
 pub mod wait;
 pub mod xml;

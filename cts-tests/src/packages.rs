@@ -24,6 +24,33 @@ pub const CLUSTER: &[&str] = &[
     "util-linux",
 ];
 
+/// What the guests of the second rig have on their disk, with all that these depend on; from the host's own files.
+pub const GUEST: &[&str] = &[
+    "corosync",
+    "daemontools",
+    "dmsetup",
+    "drbd-utils",
+    "e2fsprogs",
+    "iproute2",
+    "iputils-arping",
+    "iputils-ping",
+    "kmod",
+    "mount",
+    "pacemaker",
+    "pacemaker-cli-utils",
+    "pacemaker-resource-agents",
+    "procps",
+    "psmisc",
+    "resource-agents",
+    "strace",
+    "ucspi-tcp",
+    "util-linux",
+    "xfsprogs",
+];
+
+/// What starts guests, beyond what is in them.
+pub const HYPERVISOR: &[&str] = &["cpio", "qemu-system-x86"];
+
 /// What the checks use beyond a cluster.
 pub const CHECKS: &[&str] =
     &["crmsh", "gzip", "libxml2-utils", "man-db", "mandoc", "pcs", "rpm", "rpmlint", "strace", "tar"];

@@ -4,20 +4,19 @@
 //! `ready` on standard output once the file system is there; `daemon PROGRAM ARGUMENTS` on standard input starts a
 //! daemon, `cluster` starts Corosync and Pacemaker.
 
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, DirBuilder};
 use std::io::{self, BufRead, Write};
-use std::os::unix::fs::{DirBuilderExt, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use cts_tests::command::{command, reap_orphans};
-use cts_tests::wait;
+use cts_tests::boot;
+use cts_tests::command::reap_orphans;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod, umask};
-use nix::unistd::{User, chdir, pivot_root, sethostname};
+use nix::unistd::{chdir, pivot_root, sethostname};
 
 /// Devices a distribution expects (filesystem hierarchy standard, section 6.1.3): name, major, minor.
 const DEVICES: &[(&str, u64, u64)] =
@@ -32,7 +31,7 @@ fn main() -> Result<()> {
     umask(Mode::empty());
     file_system(Path::new(disk), Path::new(share)).with_context(|| format!("cannot make the file system of {name}"))?;
     umask(Mode::from_bits_truncate(0o022));
-    runtime_directories()?;
+    boot::runtime_directories()?;
     fs::write("/etc/hostname", format!("{name}\n"))?;
     reap_orphans()?;
     println!("ready");
@@ -40,8 +39,8 @@ fn main() -> Result<()> {
     for order in io::stdin().lock().lines() {
         let order = order?;
         match order.split_whitespace().collect::<Vec<_>>().as_slice() {
-            ["cluster"] => start_cluster()?,
-            ["daemon", argv @ ..] => start_daemon(argv)?,
+            ["cluster"] => boot::start_cluster()?,
+            ["daemon", argv @ ..] => boot::start_daemon(argv)?,
             _ => bail!("unknown order `{order}`"),
         }
     }
@@ -95,39 +94,4 @@ fn devices(dev: &Path) -> Result<()> {
     fs::create_dir(&pts)?;
     attach("devpts", &pts, "newinstance,ptmxmode=0666,mode=620", MsFlags::empty())?;
     Ok(symlink("pts/ptmx", dev.join("ptmx"))?)
-}
-
-/// What tmpfiles.d of the packages makes at boot.
-fn runtime_directories() -> Result<()> {
-    let daemon = User::from_name("hacluster")?.context("no user hacluster: is pacemaker installed?")?;
-    for directory in ["/run/lock", "/run/corosync", "/run/resource-agents", "/var/log/corosync"] {
-        fs::create_dir_all(directory)?;
-    }
-    for directory in ["/run/crm", "/var/log/pacemaker"] {
-        fs::create_dir_all(directory)?;
-        chown(directory, Some(daemon.uid.as_raw()), Some(daemon.gid.as_raw()))?;
-    }
-    Ok(())
-}
-
-/// What a distribution's own units start before the cluster.
-fn start_daemon(argv: &[&str]) -> Result<()> {
-    let log = File::options().create(true).append(true).open("/var/log/daemons.log")?;
-    command(argv).bare_environment().daemon(log).map(drop)
-}
-
-/// As their systemd units do, without systemd: Corosync, and Pacemaker once Corosync answers.
-fn start_cluster() -> Result<()> {
-    command(["/usr/sbin/corosync"]).bare_environment().text()?;
-    wait::until("corosync to answer", Duration::from_secs(20), Duration::from_millis(20), || {
-        Ok(command(["corosync-cfgtool", "-s"]).bare_environment().run()?.status.success())
-    })?;
-    let log = File::options().create(true).append(true).open("/var/log/pacemakerd.log")?;
-    // The unit's environment file is not read without systemd, so its two settings that matter here are given.
-    command(["/usr/sbin/pacemakerd", "-f"])
-        .bare_environment()
-        .env("PCMK_logfile", "/var/log/pacemaker/pacemaker.log")
-        .env("PCMK_ipc_type", "shared-mem")
-        .daemon(log)?;
-    Ok(())
 }

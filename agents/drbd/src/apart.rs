@@ -4,8 +4,8 @@
 use ocf::{Failure, Run};
 
 use crate::configuration::own_name;
-use crate::generation::{self, Generation, kinship};
-use crate::judgement::{Other, Parted};
+use crate::generation::{self, Generation, Kinship, kinship};
+use crate::judgement::{Other, Parted, ways_out};
 use crate::kernel::Seen;
 use crate::model::{Connection, Peer, Resource};
 use crate::parameters::Settings;
@@ -54,7 +54,7 @@ pub(crate) fn ask(run: &Run, settings: &Settings, seen: &Seen) -> Apart {
 }
 
 /// Whether this node was Primary when the nodes parted.
-pub(crate) fn served(run: &Run) -> bool {
+fn served(run: &Run) -> bool {
     run.store.read(SERVED).is_ok_and(|kept| kept.is_some())
 }
 
@@ -136,6 +136,14 @@ fn generations(run: &Run, settings: &Settings, seen: &Seen, resource: &Resource)
     found
 }
 
+/// Whether a promotion here would lose what the other node has written.
+pub(crate) fn would_lose(run: &Run, parted: Parted) -> bool {
+    match parted {
+        Parted::Unknown | Parted::WroteNothing | Parted::Akin(Kinship::Same | Kinship::Newer) => false,
+        Parted::WroteAlone | Parted::Akin(Kinship::Older | Kinship::Split | Kinship::Unrelated) => !served(run),
+    }
+}
+
 /// Whether a promotion of a node whose peer DRBD keeps away would lose data, and why.
 pub(crate) fn refuses(run: &Run, settings: &Settings, seen: &Seen) -> Result<(), Failure> {
     if settings.connect_only_after_promote || !seen.resource.as_ref().is_some_and(standalone) {
@@ -143,25 +151,21 @@ pub(crate) fn refuses(run: &Run, settings: &Settings, seen: &Seen) -> Result<(),
     }
     let Apart { parted, others } = ask(run, settings, seen);
     run.log.step(&format!("StandAlone: {parted:?}, {others:?}"));
-    let why = match parted {
-        Parted::Unknown
-        | Parted::WroteNothing
-        | Parted::Akin(generation::Kinship::Same | generation::Kinship::Newer) => {
-            return Ok(());
-        }
-        _ if served(run) => {
+    if !would_lose(run, parted) {
+        if served(run) {
             run.log
                 .warning("StandAlone, and this node was Primary when the nodes parted: it goes on with its own data");
-            return Ok(());
         }
-        Parted::Akin(generation::Kinship::Older) => {
-            format!("the other node has newer data (StandAlone); drbdadm connect {} first", settings.name)
-        }
-        Parted::WroteAlone | Parted::Akin(_) => format!(
-            "SPLIT BRAIN: this node has written without its peer, DRBD keeps them apart (StandAlone), and what the other has \
-             written since would be lost. {}",
-            crate::judgement::ways_out(&settings.name)
-        ),
+        return Ok(());
+    }
+    let why = if parted == Parted::Akin(Kinship::Older) {
+        format!("the other node has newer data (StandAlone); drbdadm connect {} first", settings.name)
+    } else {
+        format!(
+            "SPLIT BRAIN: this node has written without its peer, DRBD keeps them apart (StandAlone), and what the other \
+             has written since would be lost. {}",
+            ways_out(&settings.name)
+        )
     };
     Err(Failure::generic(format!("not promoted: {why}")))
 }

@@ -21,7 +21,7 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
 /// Tries until it is Secondary or the time is over.
 pub(crate) fn make_secondary(run: &Run, settings: &Settings) -> Done {
     let deadline = run.deadline.at_most(run.deadline.remaining().saturating_sub(LAST_WORDS));
-    let mut told = false;
+    let mut told: Option<Refusal> = None;
     loop {
         let Some(seen) = kernel::look(run, &settings.name)?.filter(|seen| seen.resource.is_some()) else {
             return Err(Failure::generic(format!("{} is down, so that there is nothing to demote", settings.name)));
@@ -30,13 +30,15 @@ pub(crate) fn make_secondary(run: &Run, settings: &Settings) -> Done {
             return Ok(());
         }
         let Err(refusal) = kernel::change_role(&seen, &settings.name, "secondary", deadline) else { continue };
-        if !told {
-            run.log.warning(&in_the_way(settings, &seen, &refusal));
-            told = true;
+        // A try that the deadline cut short says nothing of DRBD's reason; the one before it may.
+        let last = told.clone().filter(|_| refusal.code.is_none()).unwrap_or(refusal);
+        if told.as_ref() != Some(&last) {
+            run.log.warning(&in_the_way(settings, &seen, &last));
         }
         if !deadline.sleep(TRY_AGAIN) {
-            return Err(Failure::generic(in_the_way(settings, &seen, &refusal)));
+            return Err(Failure::generic(in_the_way(settings, &seen, &last)));
         }
+        told = Some(last);
     }
 }
 

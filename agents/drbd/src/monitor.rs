@@ -30,7 +30,12 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
     let finding = judge(&facts);
     let Some(resource) = &seen.resource else { return Ok(absent(run, facts)) };
     // A probe tells as well: Pacemaker keeps a Primary that it finds only where that has a score.
-    tell(run, settings, resource);
+    if !resource.primary() && apart::would_lose(run, facts.parted) {
+        // Its promotion would be refused, again and again.
+        run.cluster().promotion_score(None);
+    } else {
+        tell(run, settings, resource);
+    }
     if !probe {
         unfence::when_all_is_well(run, settings, resource);
     }

@@ -44,7 +44,7 @@ pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
 }
 
 fn make_primary(run: &Run, settings: &Settings) -> Done {
-    let begun = Instant::now();
+    let (begun, mut told) = (Instant::now(), None);
     loop {
         let Some(seen) = kernel::look(run, &settings.name)?.filter(|seen| seen.resource.is_some()) else {
             return Err(Failure::generic(format!(
@@ -60,7 +60,10 @@ fn make_primary(run: &Run, settings: &Settings) -> Done {
         }
         apart::refuses(run, settings, &seen)?;
         let Err(refusal) = kernel::change_role(&seen, &settings.name, "primary", run.deadline) else { continue };
-        run.log.info(&refusal.to_string());
+        if told.as_ref() != Some(&refusal) {
+            run.log.info(&refusal.to_string());
+            told = Some(refusal.clone());
+        }
         let now = kernel::look(run, &settings.name)?.unwrap_or(seen);
         undo(run, settings, &now);
         let unexpected = settings.fail_promote_early

@@ -50,7 +50,7 @@ partition, as on-no-quorum suspend-io wishes; by hand for a hand. A demote would
 pub(crate) const SCORE: &str = "\
 The ladder of adjust_master_score, by default: 10000 for good data (UpToDate) on a Primary, or on a Secondary that knows its \
 peers' state; 1000 for good data on a Secondary that does not; 10 where only a peer has good data; none otherwise, as when the data \
-is Inconsistent, Outdated, or only Consistent. No score without quorum, and none for 15 seconds after a promotion that failed. A \
+is Inconsistent, Outdated, or only Consistent. No score without quorum, none where a promotion would lose what the other node of a split brain has written, and none for 15 seconds after a promotion that failed. A \
 resource that is down has none.
 
 It is sent with crm_attribute when it changes, and only then.";
@@ -60,8 +60,8 @@ When both nodes have written without each other, DRBD keeps them apart: StandAlo
 generations of both nodes, which they tell each other as a private node attribute (drbd-RESOURCE) while they have no connection, \
 names the split brain, and prints the commands for both ways out. It never chooses one.
 
-A node that was Primary when they parted may be promoted again. One that was not is refused: what the other has written would be \
-lost.";
+A node that was Primary when they parted may be promoted again. One that was not is refused, and has no promotion score: what the \
+other has written would be lost.";
 
 pub(crate) const FENCING: &str = "\
 greenarrow-drbd-fence does what crm-fence-peer.9.sh and crm-unfence-peer.9.sh of drbd-utils do, with the same constraint and the \

@@ -264,7 +264,10 @@ pub fn drbd_cib(bytes: &[u8]) {
     let text = String::from_utf8_lossy(bytes);
     let Ok(cib) = Cib::parse(&text) else { return };
     for constraint in cib.constraints.values() {
-        assert!(!constraint.spared.is_empty() || constraint.rejects("n1", &cib), "nobody is spared, and n1 is not rejected");
+        assert!(
+            !constraint.spared.is_empty() || constraint.rejects("n1", &cib),
+            "nobody is spared, and n1 is not rejected"
+        );
     }
     assert_eq!(cib.means("n1", "#uname"), ("#uname".to_owned(), "n1".to_owned()));
 }

@@ -14,6 +14,7 @@ use crate::kernel::{self, Seen};
 use crate::model::{Peer, Resource};
 use crate::module;
 use crate::parameters::{AwayFromPrimary, Settings};
+use crate::proc_drbd::ProcDrbd;
 use crate::score::Score;
 use crate::start::STARTED;
 use crate::unfence;
@@ -22,11 +23,11 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
     if settings.name.is_empty() {
         return Err(Failure::not_configured("parameter drbd_resource is not set"));
     }
-    let Some(seen) = kernel::look(run, &settings.name)? else {
-        return Ok(absent(run, Facts { name: settings.name.clone(), ..facts(run, settings, None) }));
-    };
+    let (looked, mute) = look(run, settings)?;
+    let Some(seen) = looked else { return Ok(absent(run, facts(run, settings, None))) };
     let probe = run.environment.probe();
-    let facts = facts(run, settings, Some(&seen));
+    let mut facts = facts(run, settings, Some(&seen));
+    facts.besides.extend(mute);
     let finding = judge(&facts);
     let Some(resource) = &seen.resource else { return Ok(absent(run, facts)) };
     // A probe tells as well: Pacemaker keeps a Primary that it finds only where that has a score.
@@ -40,6 +41,23 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
         unfence::when_all_is_well(run, settings, resource);
     }
     Ok(finding)
+}
+
+/// What there is to be seen, and why it is not all. A drbdsetup that hangs or is missing does not fail a healthy Primary: with
+/// 8.4 /proc/drbd shows what matters of the minors that start has written down.
+fn look(run: &Run, settings: &Settings) -> Result<(Option<Seen>, Option<String>), Failure> {
+    let failure = match kernel::look(run, &settings.name) {
+        Ok(seen) => return Ok((seen, None)),
+        Err(failure) => failure,
+    };
+    let record = run.store.read(STARTED)?.unwrap_or_default();
+    let minors: Vec<u32> =
+        record.lines().nth(1).unwrap_or_default().split(' ').filter_map(|word| word.parse().ok()).collect();
+    let proc = ProcDrbd::look()?.filter(|proc| proc.version.is_some_and(|version| version < (9, 0, 0)));
+    match proc.and_then(|proc| Some(Seen { resource: Some(proc.resource(&minors)?), proc })) {
+        Some(seen) => Ok((Some(seen), Some(format!("{}; this is from /proc/drbd", failure.reason())))),
+        None => Err(failure),
+    }
 }
 
 /// A resource that is down has no score: it would be promoted for it.

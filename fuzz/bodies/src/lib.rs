@@ -242,6 +242,10 @@ pub fn drbd_proc(bytes: &[u8]) {
         }
         device.done.iter().chain(&device.finish).for_each(|word| is_shown(word));
     }
+    if let Some(resource) = found.resource(&[0]) {
+        assert!(resource.minors() == [0] && resource.peers.len() == 1, "{resource:?}");
+        resource.foreign().into_iter().for_each(is_shown);
+    }
 }
 
 /// The generations of two nodes' data, a line each.

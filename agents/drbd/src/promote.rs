@@ -18,6 +18,8 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 /// Each try asks the peer whether it lives; a dead one does not answer within ping-timeout (at most 30 s, usually 0.5 s) and
 /// is a Primary no longer. One that is Primary for longer than this is alive.
 const OTHER_PRIMARY: Duration = Duration::from_secs(15);
+/// What is left of the action for saying why not.
+const LAST_WORDS: Duration = Duration::from_millis(1500);
 /// What DRBD has no number for, such as drbdsetup missing, does not mend itself.
 const UNKNOWN: Duration = Duration::from_secs(5);
 
@@ -44,7 +46,8 @@ pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
 }
 
 fn make_primary(run: &Run, settings: &Settings) -> Done {
-    let (begun, mut told) = (Instant::now(), None);
+    let (begun, mut told) = (Instant::now(), None::<Refusal>);
+    let deadline = run.deadline.at_most(run.deadline.remaining().saturating_sub(LAST_WORDS));
     loop {
         let Some(seen) = kernel::look(run, &settings.name)?.filter(|seen| seen.resource.is_some()) else {
             return Err(Failure::generic(format!(
@@ -59,17 +62,19 @@ fn make_primary(run: &Run, settings: &Settings) -> Done {
             return Err(Failure::not_installed(unwanted));
         }
         apart::refuses(run, settings, &seen)?;
-        let Err(refusal) = kernel::change_role(&seen, &settings.name, "primary", run.deadline) else { continue };
+        let Err(refusal) = kernel::change_role(&seen, &settings.name, "primary", deadline) else { continue };
+        // A try that the deadline cut short says nothing of DRBD's reason; the one before it may.
+        let refusal = told.clone().filter(|_| refusal.code.is_none()).unwrap_or(refusal);
         if told.as_ref() != Some(&refusal) {
             run.log.info(&refusal.to_string());
             told = Some(refusal.clone());
         }
-        let now = kernel::look(run, &settings.name)?.unwrap_or(seen);
+        let now = kernel::look(run, &settings.name).ok().flatten().unwrap_or(seen);
         undo(run, settings, &now);
         let unexpected = settings.fail_promote_early
             && now.resource.as_ref().is_some_and(|resource| monitor::unexpected_primary(run, resource));
         let patience = patience(&refusal, now.resource.as_ref(), unexpected);
-        if begun.elapsed() >= patience || !run.deadline.sleep(TRY_AGAIN) {
+        if begun.elapsed() >= patience || !deadline.sleep(TRY_AGAIN) {
             return Err(Failure::generic(reason(settings, &refusal, now.resource.as_ref())));
         }
     }

@@ -36,7 +36,7 @@ pub fn rig_program(name: &str) -> Result<PathBuf> {
 pub fn build(agents: &[&str]) -> Result<()> {
     agents.iter().try_for_each(|agent| build_agent(agent))?;
     let mut rig = vec!["--package", "cts-tests", "--bin", "rig-node", "--bin", "rig-systemd", "--bin", "fence_rig"];
-    rig.extend(["--bin", "rig-guest"]);
+    rig.extend(["--bin", "rig-guest", "--bin", "rig-writer"]);
     if directory_of_programs()?.ends_with("release") {
         rig.push("--release");
     }

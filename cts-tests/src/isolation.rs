@@ -31,8 +31,8 @@ const INSIDE: &str = "CTS_TESTS_INSIDE";
 /// Two rigs at once would share two cores and slow each other into false fencing.
 const MACHINE_LOCK: &str = "/run/lock";
 
-/// Packages and programs are looked after once in a process, not once a test.
-static PREPARED: OnceLock<Result<(), String>> = OnceLock::new();
+/// Packages and programs are looked after once in a process, not once a test; for nodes, and for guests.
+static PREPARED: [OnceLock<Result<(), String>>; 2] = [const { OnceLock::new() }; 2];
 
 /// How much of a machine of its own the body needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,7 +79,8 @@ pub fn enter(isolation: Isolation, body: impl FnOnce() -> Result<()>) -> Result<
             let packages =
                 if guests { [packages::GUEST, packages::HYPERVISOR].concat() } else { packages::CLUSTER.to_vec() };
             let prepare = || packages::require(&packages).and_then(|()| installed::build(agents));
-            let prepared = PREPARED.get_or_init(|| prepare().map_err(|error| format!("{error:#}")));
+            let prepared =
+                PREPARED[usize::from(guests)].get_or_init(|| prepare().map_err(|error| format!("{error:#}")));
             prepared.as_ref().map_err(|reason| anyhow!("{reason}"))?;
             let lock = lock_machine()?;
             if guests {
@@ -169,7 +170,8 @@ fn furnish(isolation: Isolation) -> Result<()> {
     tmpfs(STATE, "mode=755")?;
     match isolation {
         Isolation::Cluster(_) => network::create_bridge(),
-        Isolation::Guests(_) => Ok(()),
+        // The length of a socket's queue; with the kernel's 10 datagrams a burst between guests would lose frames (unix(7)).
+        Isolation::Guests(_) => Ok(fs::write("/proc/sys/net/unix/max_dgram_qlen", "512")?),
         Isolation::Network => {
             tmpfs("/run", "mode=755")?;
             fs::create_dir_all("/run/resource-agents")?;

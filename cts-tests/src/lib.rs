@@ -29,6 +29,7 @@ pub mod network;
 pub mod node;
 pub mod observer;
 pub mod other_host;
+pub mod pacemaker;
 pub mod packages;
 pub mod port_watch;
 pub mod postgres;

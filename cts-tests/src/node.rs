@@ -16,6 +16,7 @@ use nix::unistd::User;
 use crate::command::{Command, Output, Running, command};
 use crate::disk::{self, Item};
 use crate::network::{self, BRIDGE, IPV4_PREFIX, IPV6_PREFIX};
+use crate::pacemaker::Member;
 use crate::{installed, isolation, process, wait};
 
 /// Where the driver's directory for a node appears inside it.
@@ -314,6 +315,36 @@ impl Node {
     fn lock(&self) -> MutexGuard<'_, Option<Machine>> {
         // A panic while the lock was held has failed the test already; the cleanup still wants the machine.
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Member for Node {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn number(&self) -> u8 {
+        self.number
+    }
+
+    fn is_on(&self) -> bool {
+        self.is_on()
+    }
+
+    fn is_connected(&self) -> bool {
+        self.is_connected()
+    }
+
+    fn text(&self, argv: &[&str]) -> Result<String> {
+        self.text(argv)
+    }
+
+    fn run_within(&self, argv: &[&str], limit: Duration) -> Result<Output> {
+        self.command(argv)?.within(limit).run()
+    }
+
+    fn write_file(&self, path: &str, content: &str, mode: u32, owner: Owner) -> Result<()> {
+        self.write_file(path, content, mode, owner)
     }
 }
 

@@ -145,6 +145,11 @@ const CHECKS: &[Check] = &[
         ]),
     },
     Check {
+        name: "vm",
+        about: "the rig of virtual machines, proved with ocf:linbit:drbd and ocf:heartbeat:Filesystem",
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "vm_rig"]),
+    },
+    Check {
         name: "rpm",
         about: "the package: built, linted, installed, used and removed in a node",
         kind: Kind::Test(&["-p", "cts-tests", "--test", "rpm"]),

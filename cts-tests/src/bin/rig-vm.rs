@@ -1,9 +1,7 @@
 //! Guests to try things in by hand: `cargo run -p cts-tests --bin rig-vm [-- AGENT…]`.
 //!
 //! Starts two guests with DRBD resource r0 up between them, in sync, with an ext4 file system on it, and installs the agents
-//! of the workspace that are named. Then it reads lines from standard input: `NODE: PROGRAM ARGUMENTS` runs a command on
-//! n1, n2 or `all`; the others are `cut ring`, `cut replication`, `mend`, `kill NODE`, `start NODE`, `freeze NODE`,
-//! `thaw NODE`, `fail NODE VOLUME`, `repair NODE VOLUME`, `put NODE FILE PATH`, `get NODE PATH` and `end`.
+//! of the workspace that are named. Then it obeys lines from standard input.
 
 use std::io::{BufRead, Write, stdin, stdout};
 use std::path::Path;
@@ -16,6 +14,19 @@ use cts_tests::vm::drbd::R0;
 use cts_tests::vm::guest::Guest;
 use cts_tests::vm::rack::Rack;
 use cts_tests::vm::switch::Link;
+
+/// What is printed at the beginning, and when a line is none of these.
+const ORDERS: &str = "\
+NODE: PROGRAM ARGUMENTS       run a command on n1, n2 or all; no shell reads it
+cut ring | cut replication    nothing arrives on that link any more
+mend                          everything arrives again
+kill NODE | start NODE        power cut, and power on
+freeze NODE | thaw NODE       as a hanging hypervisor
+fail NODE VOLUME              every read and write is an error (volume 0 is that of r0)
+repair NODE VOLUME            the volume works again
+put NODE FILE PATH            a file of this host into the guest
+get NODE PATH                 a file of the guest
+end";
 
 /// How long a command by hand may take.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -39,7 +50,7 @@ fn main() -> Result<()> {
         R0.lay_down(&rack)?;
         R0.up(&rack)?;
         R0.make_file_system(&rack)?;
-        println!("r0 is in sync after {:.1} s", began.elapsed().as_secs_f64());
+        println!("r0 is in sync after {:.1} s\n{ORDERS}", began.elapsed().as_secs_f64());
         prompt()?;
         for line in stdin().lock().lines() {
             match obey(&rack, &line?) {
@@ -84,7 +95,7 @@ fn obey(rack: &Rack, line: &str) -> Result<bool> {
         ["repair", name, volume] => guest(name)?.volume_mend(volume.parse()?)?,
         ["put", name, file, path] => guest(name)?.install(Path::new(file), path, 0o755)?,
         ["get", name, path] => print!("{}", guest(name)?.read_file(path)?),
-        _ => bail!("`{line}` is no order; `cargo doc` of this program has them"),
+        _ => bail!("`{line}` is no order; there are:\n{ORDERS}"),
     }
     Ok(false)
 }

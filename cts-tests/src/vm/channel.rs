@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::message::{self, Message};
 
@@ -44,21 +44,27 @@ pub struct Channel {
 struct State {
     asked: BTreeMap<u32, Sender<Message>>,
     questions: u32,
+    up: bool,
     hung_up: bool,
 }
 
 impl Channel {
-    /// Connects to the port of `guest` at `socket`. Orders of its fence agents go to `orders`; something comes out of the
-    /// second result once the guest is up, and it is closed when the guest ends.
-    pub fn open(guest: &str, socket: &Path, orders: Sender<Order>) -> Result<(Arc<Self>, Receiver<()>)> {
+    /// Connects to the port of `guest` at `socket`. Orders of its fence agents go to `orders`.
+    pub fn open(guest: &str, socket: &Path, orders: Sender<Order>) -> Result<Arc<Self>> {
         let stream = UnixStream::connect(socket).with_context(|| format!("no port at {}", socket.display()))?;
         let reading = stream.try_clone()?;
         let (writing, state) = (Mutex::default(), Mutex::default());
         let this = Arc::new(Self { guest: guest.to_owned(), stream, writing, state });
-        let (up, ready) = channel();
         let reader = Arc::clone(&this);
-        thread::Builder::new().name(format!("channel {guest}")).spawn(move || reader.listen(reading, &up, &orders))?;
-        Ok((this, ready))
+        thread::Builder::new().name(format!("channel {guest}")).spawn(move || reader.listen(reading, &orders))?;
+        Ok(this)
+    }
+
+    /// Whether the guest has started and obeys; an error once it has ended.
+    pub fn is_up(&self) -> Result<bool> {
+        let state = self.state();
+        ensure!(!state.hung_up, "{} has no power any more", self.guest);
+        Ok(state.up)
     }
 
     /// Sends a question and returns the line on which the answers come.
@@ -70,9 +76,7 @@ impl Channel {
         let (sender, answers) = channel();
         let number = {
             let mut state = self.state();
-            if state.hung_up {
-                bail!("{} has no power any more", self.guest);
-            }
+            ensure!(!state.hung_up, "{} has no power any more", self.guest);
             state.questions += 1;
             let number = state.questions;
             state.asked.insert(number, sender);
@@ -115,11 +119,11 @@ impl Channel {
         message.write(&mut &self.stream).with_context(|| format!("{} cannot be asked", self.guest))
     }
 
-    fn listen(self: &Arc<Self>, mut from: UnixStream, up: &Sender<()>, orders: &Sender<Order>) {
+    fn listen(self: &Arc<Self>, mut from: UnixStream, orders: &Sender<Order>) {
         while let Ok(message) = Message::read(&mut from) {
             match message.word.as_str() {
+                message::HELLO => self.state().up = true,
                 // Nobody may be waiting any more: that is theirs to know.
-                message::HELLO => drop(up.send(())),
                 message::FENCE => {
                     let (by, text) = (self.guest.clone(), message.text(0).unwrap_or_default());
                     drop(orders.send(Order { by, text, number: message.number, channel: Arc::clone(self) }));

@@ -155,11 +155,13 @@ impl Resource {
         Ok(())
     }
 
-    /// Makes an ext4 file system on its first device, from the first guest, which is Secondary again afterwards.
+    /// Makes an ext4 file system on its first device, with an empty file `stream` in it, from the first guest, which is
+    /// Secondary again afterwards.
     pub fn make_file_system(&self, rack: &Rack) -> Result<()> {
         let guest = &rack.guests[0];
         guest.text(&["drbdadm", "primary", self.name])?;
-        guest.text(&["mkfs.ext4", "-q", &self.device()])?;
+        guest.write_file("/run/rig/seed/stream", "", 0o644, Owner::Root)?;
+        guest.text(&["mkfs.ext4", "-q", "-d", "/run/rig/seed", &self.device()])?;
         guest.text(&["drbdadm", "secondary", self.name]).map(drop)
     }
 

@@ -1,18 +1,17 @@
 //! One virtual server: its disks, its cards, and the ways a server dies.
 
 use std::fs::{self, File};
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 use super::channel::{Channel, Order};
+use super::errand::{Errand, USUAL_LIMIT};
 use super::image::Image;
 use super::message::{self, Message};
 use super::qemu::{self, Hardware};
@@ -20,13 +19,11 @@ use super::switch::Link;
 use crate::command::{Output, Running, command};
 use crate::disk::{Item, Kind};
 use crate::node::Owner;
+use crate::pacemaker::Member;
 use crate::{process, wait};
 
 /// How long a guest may take to start.
 const BOOT: Duration = Duration::from_secs(60);
-
-/// How long a command may take unless it says otherwise.
-const USUAL_LIMIT: Duration = Duration::from_secs(60);
 
 /// How much longer than its limit an answer may be on its way.
 const GRACE: Duration = Duration::from_secs(10);
@@ -54,13 +51,19 @@ pub struct Guest {
 struct Machine {
     qemu: Running,
     channel: Arc<Channel>,
-    ready: Receiver<()>,
 }
 
 impl Guest {
-    /// A guest without power, with an empty disk of its own and empty volumes, below `directory`; its console goes to
-    /// `logs`. What its fence agents ask for goes to `orders`.
-    pub fn new(number: u8, volumes: u8, directory: &Path, logs: &Path, orders: Sender<Order>) -> Result<Self> {
+    /// A guest without power, with an empty disk of its own and empty volumes, and these images to be mounted, below
+    /// `directory`; its console goes to `logs`. What its fence agents ask for goes to `orders`.
+    pub fn new(
+        number: u8,
+        volumes: u8,
+        trees: &[(PathBuf, String)],
+        directory: &Path,
+        logs: &Path,
+        orders: Sender<Order>,
+    ) -> Result<Self> {
         let (name, image) = (format!("n{number}"), Image::current()?);
         let directory = directory.join(&name);
         fs::create_dir_all(&directory)?;
@@ -76,6 +79,7 @@ impl Guest {
             kernel: image.kernel(),
             initramfs: directory.with_file_name("initramfs.cpio"),
             disks: [image.root(), own, data],
+            trees: trees.to_vec(),
             sockets: directory,
             console: logs.join(format!("{name}.console")),
         };
@@ -105,8 +109,8 @@ impl Guest {
             Ok(self.hardware.channel().exists() && self.hardware.monitor().exists())
         };
         wait::until("QEMU to listen", Duration::from_secs(20), wait::QUICK, listening)?;
-        let (channel, ready) = Channel::open(&self.name, &self.hardware.channel(), self.orders.clone())?;
-        *machine = Some(Machine { qemu, channel, ready });
+        let channel = Channel::open(&self.name, &self.hardware.channel(), self.orders.clone())?;
+        *machine = Some(Machine { qemu, channel });
         drop(machine);
         if !self.is_connected() {
             self.cables("off")?;
@@ -124,10 +128,10 @@ impl Guest {
 
     /// Waits until the guest obeys.
     pub fn wait_up(&self) -> Result<()> {
-        let machine = self.lock();
-        let machine = machine.as_ref().with_context(|| format!("{} is off", self.name))?;
-        let up = machine.ready.recv_timeout(BOOT);
-        up.with_context(|| format!("{} did not start within {BOOT:?}; {}", self.name, self.where_logs_are()))
+        let channel = self.channel()?;
+        wait::until(&format!("{} to start", self.name), BOOT, wait::QUICK, || channel.is_up())
+            .map(drop)
+            .with_context(|| self.where_logs_are())
     }
 
     /// Starts Corosync and Pacemaker, as at boot.
@@ -219,8 +223,7 @@ impl Guest {
 
     /// A command line inside the guest, with a bare environment, not yet started.
     pub fn command(&self, argv: &[&str]) -> Errand<'_> {
-        let argv = argv.iter().map(|word| (*word).to_owned()).collect();
-        Errand { guest: self, argv, stdin: Vec::new(), limit: USUAL_LIMIT }
+        Errand::new(self, argv)
     }
 
     /// Runs a command inside the guest.
@@ -284,7 +287,8 @@ impl Guest {
         format!("its console and QEMU's words are in {}, and end with:\n{last}", self.logs.display())
     }
 
-    fn ask<I>(&self, word: &str, fields: I, limit: Duration) -> Result<Message>
+    /// Asks the guest something whose answer may take as long as `limit`.
+    pub(super) fn ask<I>(&self, word: &str, fields: I, limit: Duration) -> Result<Message>
     where
         I: IntoIterator,
         I::Item: AsRef<[u8]>,
@@ -304,64 +308,32 @@ impl Guest {
     }
 }
 
-/// A command line for a guest.
-#[derive(Clone, Debug)]
-pub struct Errand<'guest> {
-    guest: &'guest Guest,
-    argv: Vec<String>,
-    stdin: Vec<u8>,
-    limit: Duration,
-}
-
-impl Errand<'_> {
-    /// Adds one argument.
-    #[must_use]
-    pub fn arg(mut self, word: &str) -> Self {
-        self.argv.push(word.to_owned());
-        self
+impl Member for Guest {
+    fn name(&self) -> &str {
+        &self.name
     }
 
-    /// What the command reads from its standard input (otherwise: nothing).
-    #[must_use]
-    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
-        self.stdin = bytes.into();
-        self
+    fn number(&self) -> u8 {
+        self.number
     }
 
-    /// Sets one variable of the command's environment.
-    #[must_use]
-    pub fn env(mut self, name: &str, value: &str) -> Self {
-        let assignment = format!("{name}={value}");
-        if self.argv.first().is_none_or(|program| program != "env") {
-            self.argv.insert(0, "env".into());
-        }
-        self.argv.insert(1, assignment);
-        self
+    fn is_on(&self) -> bool {
+        self.is_on()
     }
 
-    /// The longest time the command may take (otherwise: a minute).
-    #[must_use]
-    pub fn within(mut self, limit: Duration) -> Self {
-        self.limit = limit;
-        self
+    fn is_connected(&self) -> bool {
+        self.is_connected()
     }
 
-    /// Runs to the end and captures, like [`crate::command::Command::run`].
-    pub fn run(&self) -> Result<Output> {
-        let limit = self.limit.as_millis().to_string();
-        let argv = self.argv.iter().map(String::as_bytes);
-        let fields = [limit.as_bytes(), &self.stdin].into_iter().chain(argv);
-        let answer = self.guest.ask(message::RUN, fields, self.limit)?;
-        let status = ExitStatus::from_raw(answer.text(0)?.parse()?);
-        Ok(Output { status, stdout: answer.text(1)?, stderr: answer.text(2)? })
+    fn text(&self, argv: &[&str]) -> Result<String> {
+        self.text(argv)
     }
 
-    /// Runs to the end, demands exit status 0, and returns standard output.
-    pub fn text(&self) -> Result<String> {
-        let output = self.run()?;
-        if output.status.success() {
-            return Ok(output.stdout);
-        }
-        bail!("on {}: `{}`: {}: {}", self.guest.name, self.argv.join(" "), output.status, output.all().trim())
+    fn run_within(&self, argv: &[&str], limit: Duration) -> Result<Output> {
+        self.command(argv).within(limit).run()
+    }
+
+    fn write_file(&self, path: &str, content: &str, mode: u32, owner: Owner) -> Result<()> {
+        self.write_file(path, content, mode, owner)
     }
 }

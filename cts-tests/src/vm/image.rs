@@ -107,12 +107,20 @@ fn kept() -> Result<PathBuf> {
 
 /// The kernel's package and version, as `apt-get download` takes it: `NAME=VERSION`.
 fn kernel() -> Result<String> {
-    let depends = command(["apt-cache", "depends", "--important", KERNEL]).text()?;
-    let name = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
-    let name = name.with_context(|| format!("apt knows no {KERNEL}; does `apt-get update` succeed?"))?;
+    if let Some(kernel) = offered()? {
+        return Ok(kernel);
+    }
+    command(["apt-get", "-q", "update"]).within(AMPLE).text()?;
+    offered()?.with_context(|| format!("apt offers no {KERNEL}; is this Debian 12 or 13?"))
+}
+
+/// What the package that always depends on the newest one names, as far as apt has read its lists.
+fn offered() -> Result<Option<String>> {
+    let depends = command(["apt-cache", "depends", "--important", KERNEL]).run()?.stdout;
+    let Some(name) = depends.lines().find_map(|line| line.trim().strip_prefix("Depends: ")) else { return Ok(None) };
     let shown = command(["apt-cache", "show", "--no-all-versions", name]).text()?;
     let version = shown.lines().find_map(|line| line.strip_prefix("Version: "));
-    Ok(format!("{name}={}", version.with_context(|| format!("apt knows no version of {name}"))?))
+    Ok(version.map(|version| format!("{name}={version}")))
 }
 
 fn make(contents: &[String], kernel: &str, to: &Path) -> Result<()> {
@@ -182,8 +190,9 @@ fn with_dependencies(unpacked: &Path, release: &str, names: &[&str]) -> Result<V
     Ok(files)
 }
 
-/// Without a journal, for nobody writes to it; one inode for 8 KiB, as it holds many small files.
-fn file_system(root: &Path, image: &Path) -> Result<()> {
+/// Makes an image of a directory. Without a journal, for nobody writes to it; one inode for 8 KiB, as it holds many small
+/// files.
+pub(super) fn file_system(root: &Path, image: &Path) -> Result<()> {
     let size = command(["du", "-sm"]).arg(root).within(AMPLE).text()?;
     let size: u64 = size.split_whitespace().next().and_then(|word| word.parse().ok()).context("du told no size")?;
     command(["mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", "-i", "8192", "-d"])

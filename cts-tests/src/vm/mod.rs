@@ -6,7 +6,9 @@
 //! on the host.
 
 pub mod channel;
+pub mod cluster;
 pub mod drbd;
+pub mod errand;
 pub mod guest;
 pub mod image;
 pub mod initramfs;
@@ -14,6 +16,7 @@ pub mod message;
 pub mod power;
 pub mod qemu;
 pub mod rack;
+pub mod stream;
 pub mod switch;
 pub mod system;
 

@@ -27,6 +27,8 @@ pub struct Hardware {
     pub initramfs: PathBuf,
     /// The disks, vda first; vda is read only.
     pub disks: [PathBuf; 3],
+    /// Further disks to read from, and where the guest mounts them.
+    pub trees: Vec<(PathBuf, String)>,
     /// Where the sockets of this guest are.
     pub sockets: PathBuf,
     /// Where the guest's console goes.
@@ -64,9 +66,11 @@ impl Hardware {
                 .arg(&self.initramfs)
                 .args(["-append", &self.kernel_command_line()])
                 .args(["-device", "virtio-rng-pci"]);
-        for (index, disk) in self.disks.iter().enumerate() {
+        let disks = self.disks.iter().chain(self.trees.iter().map(|(image, _)| image));
+        for (index, disk) in disks.enumerate() {
             // What the guest has given to the disk survives the end of QEMU, with the host's page cache as disk.
-            let access = if index == 0 { "readonly=on,file.locking=off" } else { "cache=unsafe" };
+            let access =
+                if index == 0 || index >= self.disks.len() { "readonly=on,file.locking=off" } else { "cache=unsafe" };
             let drive = format!("file={},format=raw,if=none,id=disk{index},{access}", disk.display());
             qemu = qemu.args(["-drive", &drive, "-device", &format!("virtio-blk-pci,drive=disk{index}")]);
         }
@@ -91,10 +95,12 @@ impl Hardware {
 
     fn kernel_command_line(&self) -> String {
         let Self { name, number, volumes, .. } = self;
+        let trees = self.trees.iter().map(|(_, place)| place.as_str()).collect::<Vec<_>>().join(",");
         // The first row is what makes an emulated processor fast; trust_cpu spares the wait for entropy.
         format!(
             "console=ttyS0 loglevel=5 panic=-1 mitigations=off nokaslr norandmaps no5lvl tsc=reliable audit=0 apparmor=0 \
-             random.trust_cpu=on net.ifnames=0 rdinit=/init rig.name={name} rig.number={number} rig.volumes={volumes}"
+             random.trust_cpu=on net.ifnames=0 rdinit=/init rig.name={name} rig.number={number} rig.volumes={volumes} \
+             rig.trees={trees}"
         )
     }
 

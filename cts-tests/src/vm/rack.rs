@@ -9,7 +9,7 @@ use std::thread;
 use anyhow::{Context, Result};
 
 use super::guest::Guest;
-use super::image::Image;
+use super::image::{self, Image};
 use super::initramfs;
 use super::power::PowerSwitch;
 use super::switch::{Link, Switch, Weather};
@@ -36,14 +36,26 @@ impl Rack {
     /// Starts `count` guests, and waits until they are up: with names for each other, with the fence agent, with nothing
     /// configured.
     pub fn start(count: u8) -> Result<Self> {
+        Self::start_with(count, &[])
+    }
+
+    /// The same with directories of the host that every guest mounts, to read from, in these places: servers of
+    /// PostgreSQL, for one.
+    pub fn start_with(count: u8, trees: &[(&Path, &str)]) -> Result<Self> {
         let directory = Path::new(isolation::STATE).join("guests");
         fs::create_dir_all(&directory)?;
         let logs = logs()?;
         let image = Image::current()?;
         initramfs::make(&image, &directory)?;
+        let mut images = Vec::new();
+        for (index, (tree, place)) in trees.iter().enumerate() {
+            let image = directory.join(format!("tree{index}"));
+            image::file_system(tree, &image)?;
+            images.push((image, (*place).to_owned()));
+        }
         let (sender, orders) = channel();
         let guests = (1..=count)
-            .map(|number| Guest::new(number, VOLUMES, &directory, &logs, sender.clone()).map(Arc::new))
+            .map(|number| Guest::new(number, VOLUMES, &images, &directory, &logs, sender.clone()).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
         let ports: Vec<_> = guests.iter().map(|guest| (guest.number, guest.sockets().to_owned())).collect();
         let switch = Switch::start(&ports)?;

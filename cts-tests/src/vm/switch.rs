@@ -3,7 +3,6 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
-use std::fs;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
@@ -96,8 +95,6 @@ impl Switch {
                 ports.push(Port { link, number: *number, socket, card });
             }
         }
-        // The length of a socket's queue; with the kernel's 10 datagrams a burst would lose frames (unix(7)).
-        fs::write("/proc/sys/net/unix/max_dgram_qlen", "512")?;
         let switch = Arc::new(Self::default());
         let forwarding = Arc::clone(&switch);
         thread::Builder::new().name("switch".into()).spawn(move || forwarding.forward(&ports))?;
@@ -142,7 +139,7 @@ impl Switch {
                             continue;
                         }
                         if weather.delay.is_zero() {
-                            deliver(port, target, &buffer[..length]);
+                            deliver(target, &buffer[..length]);
                             continue;
                         }
                         order += 1;
@@ -153,8 +150,7 @@ impl Switch {
             }
             while flights.peek().is_some_and(|Reverse(flight)| flight.due <= Instant::now()) {
                 let Some(Reverse(flight)) = flights.pop() else { break };
-                let target = &ports[flight.port];
-                deliver(target, target, &flight.frame);
+                deliver(&ports[flight.port], &flight.frame);
             }
         }
     }
@@ -184,8 +180,8 @@ fn reaches(from: &Port, to: &Port, frame: &[u8]) -> bool {
 }
 
 /// A guest without power, or with a full queue, loses the frame, as at any switch.
-fn deliver(from: &Port, to: &Port, frame: &[u8]) {
-    let _lost = from.socket.send_to(frame, &to.card);
+fn deliver(to: &Port, frame: &[u8]) {
+    let _lost = to.socket.send_to(frame, &to.card);
 }
 
 /// Xorshift64 (Marsaglia 2003): the same losses in every run.
@@ -197,5 +193,53 @@ impl Dice {
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         u8::try_from(self.0 % 100).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::net::UnixDatagram;
+    use std::time::{Duration, Instant};
+
+    use super::{Link, Switch, Weather, mac, sockets};
+
+    /// Ten frames of guest 1 to `to` on the ring, and how many of them guests 2 and 3 receive.
+    fn received(cards: &[UnixDatagram], to: [u8; 6]) -> [usize; 2] {
+        for _ in 0..10 {
+            cards[0].send(&[&to[..], &mac(Link::Ring, 1), b"frame"].concat()).unwrap();
+        }
+        [1, 2].map(|guest| (0..10).take_while(|_| cards[guest].recv(&mut [0; 64]).is_ok()).count())
+    }
+
+    #[test]
+    fn frames_reach_whom_they_are_for_unless_the_weather_is_bad() {
+        let directory = std::env::temp_dir().join(format!("cts-tests-switch-{}", std::process::id()));
+        let guests: Vec<_> = [1_u8, 2, 3].map(|number| (number, directory.join(number.to_string()))).into();
+        for (_, directory) in &guests {
+            fs::create_dir_all(directory).unwrap();
+        }
+        let switch = Switch::start(&guests).unwrap();
+        let card = |(_, directory): &(u8, std::path::PathBuf)| {
+            let [card, port] = sockets(directory, Link::Ring);
+            let card = UnixDatagram::bind(card).unwrap();
+            card.connect(port).unwrap();
+            card.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+            card
+        };
+        let cards: Vec<_> = guests.iter().map(card).collect();
+        let everybody = [0xff; 6];
+        assert_eq!(received(&cards, mac(Link::Ring, 3)), [0, 10]);
+        assert_eq!(received(&cards, mac(Link::Replication, 3)), [0, 0]);
+        assert_eq!(received(&cards, everybody), [10, 10]);
+        switch.from(Link::Ring, 1, 2, Weather::CUT);
+        assert_eq!(received(&cards, everybody), [0, 10]);
+        switch.between(Link::Ring, 1, 2, Weather { loss: 0, delay: Duration::from_millis(100) });
+        let began = Instant::now();
+        assert_eq!(received(&cards, mac(Link::Ring, 2)), [10, 0]);
+        assert!(began.elapsed() >= Duration::from_millis(100));
+        switch.mend();
+        assert_eq!(received(&cards, everybody), [10, 10]);
+        fs::remove_dir_all(&directory).unwrap();
     }
 }

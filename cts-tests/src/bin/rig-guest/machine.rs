@@ -100,3 +100,13 @@ pub(crate) fn volumes(count: u64) -> Result<()> {
     }
     command(["dmsetup", "mknodes", "--noudevsync"]).bare_environment().text().map(drop)
 }
+
+/// The fourth disk and those after it, mounted in these places.
+pub(crate) fn trees(places: &str) -> Result<()> {
+    for (place, letter) in places.split(',').filter(|place| !place.is_empty()).zip('d'..='z') {
+        let disk = format!("/dev/vd{letter}");
+        wait::until(&disk, DEVICE, wait::QUICK, || Ok(Path::new(&disk).exists()))?;
+        attach(&disk, "ext4", place, "", MsFlags::MS_RDONLY)?;
+    }
+    Ok(())
+}

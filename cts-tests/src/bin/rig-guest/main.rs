@@ -1,7 +1,7 @@
 //! PID 1 of a guest: makes the file system, loads modules, brings the network up, and obeys the host.
 //!
-//! Starts as /init of the initramfs. The kernel's command line tells `rig.name=NAME`, `rig.number=NUMBER` and
-//! `rig.volumes=COUNT`.
+//! Starts as /init of the initramfs. The kernel's command line tells `rig.name=NAME`, `rig.number=NUMBER`,
+//! `rig.volumes=COUNT` and `rig.trees=PLACE,…`.
 
 mod machine;
 mod service;
@@ -40,6 +40,7 @@ fn run() -> Result<std::convert::Infallible> {
     machine::modules()?;
     machine::network(parameter("number")?.parse()?)?;
     machine::volumes(parameter("volumes")?.parse()?)?;
+    machine::trees(parameter("trees")?)?;
     boot::runtime_directories()?;
     service::serve()
 }

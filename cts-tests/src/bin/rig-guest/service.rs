@@ -22,7 +22,7 @@ use cts_tests::vm::PORT;
 use cts_tests::vm::message::{self, Message};
 use cts_tests::wait;
 use nix::sys::reboot::{RebootMode, reboot};
-use nix::unistd::{User, sync};
+use nix::unistd::{User, sync, syncfs};
 
 /// The line to the host.
 struct Host {
@@ -151,8 +151,9 @@ fn put(question: &Message) -> Result<Vec<Vec<u8>>> {
             chown(&new, Some(user.uid.as_raw()), Some(user.gid.as_raw()))?;
         }
         file.set_permissions(fs::Permissions::from_mode(mode))?;
-        file.sync_all()?;
-        Ok(fs::rename(&new, &path)?)
+        fs::rename(&new, &path)?;
+        // The file alone would come back under its old name, or not at all.
+        Ok(syncfs(&file)?)
     };
     write().with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Vec::new())

@@ -69,10 +69,10 @@ fn still_up(settings: &Settings, resource: &Resource, refusal: &Refusal) -> Stri
     let why = match resource.peers.values().find(needs_us) {
         Some(peer) => format!(
             "; {} is Primary without good data of its own and works on this node's: stop what uses it there, or mend its disk \
-             (drbdadm attach {0} there)",
+             (drbdadm attach {} there)",
             peer.called(),
-        )
-        .replace("{0}", &settings.name),
+            settings.name
+        ),
         None => String::new(),
     };
     format!("{} is still up: {refusal}{why}", settings.name)

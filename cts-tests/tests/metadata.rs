@@ -16,7 +16,7 @@ use cts_tests::subject::{IP_FILE, ip_file};
 use cts_tests::xml::Element;
 use cts_tests::{installed, network, packages};
 
-const AGENTS: &[&str] = &["postgresql", "primary-ips", "services"];
+const AGENTS: &[&str] = &["drbd", "postgresql", "primary-ips", "services"];
 
 /// Where ocf-tester runs its xmllint (DATADIR in it), because ra-api-1.dtd is there.
 const DTD_DIRECTORY: &str = "/usr/share/resource-agents";

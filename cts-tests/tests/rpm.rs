@@ -11,9 +11,9 @@ use cts_tests::isolation::{Isolation, enter};
 use cts_tests::node::{Node, SHARE_IN_NODE};
 use cts_tests::{installed, packages};
 
-const AGENTS: &[&str] = &["postgresql", "primary-ips", "services"];
+const AGENTS: &[&str] = &["drbd", "postgresql", "primary-ips", "services"];
 /// The packages of the workspace that have a program in the package.
-const PROGRAMS: &[&str] = &["postgresql", "primary-ips", "services", "hvmail-ha"];
+const PROGRAMS: &[&str] = &["drbd", "postgresql", "primary-ips", "services", "hvmail-ha"];
 const PACKAGE: &str = "resource-agents-greenarrow";
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 const SPEC: &str = "rpm/resource-agents-greenarrow.spec";
@@ -165,9 +165,11 @@ const FILES: &str = "\
 40755 root:root /usr/lib/ocf
 40755 root:root /usr/lib/ocf/resource.d
 40755 root:root /usr/lib/ocf/resource.d/greenarrow
+100755 root:root /usr/lib/ocf/resource.d/greenarrow/drbd
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/postgresql
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/primary-ips
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/services
+100755 root:root /usr/sbin/greenarrow-drbd-fence
 100755 root:root /usr/sbin/hvmail_ha
 120777 root:root /usr/sbin/hvmail_make_primary
 120777 root:root /usr/sbin/hvmail_make_secondary
@@ -177,6 +179,7 @@ const FILES: &str = "\
 40755 root:root /usr/share/licenses/resource-agents-greenarrow
 100644 root:root /usr/share/licenses/resource-agents-greenarrow/LICENSE
 100644 root:root /usr/share/licenses/resource-agents-greenarrow/LICENSE.dependencies
+100644 root:root /usr/share/man/man7/ocf_greenarrow_drbd.7.gz
 100644 root:root /usr/share/man/man7/ocf_greenarrow_postgresql.7.gz
 100644 root:root /usr/share/man/man7/ocf_greenarrow_primary-ips.7.gz
 100644 root:root /usr/share/man/man7/ocf_greenarrow_services.7.gz
@@ -185,6 +188,7 @@ const FILES: &str = "\
 100644 root:root /usr/share/man/man8/hvmail_make_secondary.8.gz
 40755 root:root /usr/share/resource-agents-greenarrow
 40755 root:root /usr/share/resource-agents-greenarrow/metadata
+100644 root:root /usr/share/resource-agents-greenarrow/metadata/drbd.xml
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/postgresql.xml
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/primary-ips.xml
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/services.xml

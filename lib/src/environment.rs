@@ -77,6 +77,12 @@ impl Environment {
         self.meta("promoted_max").or_else(|| self.meta("master_max")).is_some() || !self.by_pacemaker()
     }
 
+    /// How many instances may be promoted at a time, in a promotable clone that Pacemaker runs.
+    pub fn promoted_max(&self) -> Option<u32> {
+        let most = self.meta("promoted_max").or_else(|| self.meta("master_max"))?;
+        most.trim().parse().ok()
+    }
+
     /// Whether Pacemaker notifies this instance of what it does to the others (the clone's meta attribute notify).
     pub fn notified(&self) -> bool {
         self.meta("notify").and_then(crate::parameter::parse_boolean).unwrap_or(false)

@@ -1,7 +1,7 @@
 //! Where an agent's sentences go: what Pacemaker's users expect of `ocf_log`.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,19 @@ impl Log {
             debug: environment.variable("HA_debug").is_some_and(|level| level != "0"),
             by_hand: !environment.by_pacemaker(),
             trace: trace_file(environment, agent, action).map(Mutex::new),
+        }
+    }
+
+    /// The log of a program that is no agent, such as a handler that the kernel starts: syslog, and stderr on a terminal.
+    pub fn of_program(name: &str) -> Self {
+        Self {
+            tag: format!("{name}[{}]", std::process::id()),
+            facility: Some(DAEMON),
+            file: None,
+            debug_file: None,
+            debug: false,
+            by_hand: std::io::stderr().is_terminal(),
+            trace: None,
         }
     }
 

@@ -96,6 +96,14 @@ impl Notification {
         left.dedup();
         left
     }
+
+    /// The nodes that have a promoted instance, as far as it is neither demoted nor stopped in this transition; told like
+    /// [`Self::nodes_after`].
+    pub fn promoted_after(environment: &Environment) -> Vec<String> {
+        let nodes = |names: &[&str]| instances(environment, names).into_iter().map(|instance| instance.node);
+        let ended: Vec<String> = nodes(&["stop"]).chain(nodes(&["demote"])).collect();
+        nodes(&["promoted", "master"]).filter(|node| !ended.contains(node)).collect()
+    }
 }
 
 /// The instances of the first of these lists that is set: Pacemaker 2.1 sets both namings, 2.0 the old, 3 the new one.
@@ -156,6 +164,10 @@ mod tests {
         ];
         let nodes = Notification::nodes_after(&Environment::from_variables(lists.map(full)));
         assert_eq!(nodes, ["b", "c"]);
+        let promoted = [("promoted_resource", "p p p"), ("promoted_uname", "a b c"), ("demote_resource", "p")];
+        let ended = [("demote_uname", "b"), ("stop_resource", "p"), ("stop_uname", "c")];
+        let environment = Environment::from_variables(promoted.into_iter().chain(ended).map(full));
+        assert_eq!(Notification::promoted_after(&environment), ["a"]);
         assert_eq!(Notification::nodes_after(&Environment::default()), Vec::<String>::new());
     }
 

@@ -22,6 +22,8 @@ const SEARCHED: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
 const KEPT_OUTPUT: usize = 1 << 20;
 /// A child that has closed its output ends at once as a rule; so long between two looks otherwise.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
+/// How long a killed child is waited for.
+const ENDS_AFTER_KILL: Duration = Duration::from_millis(500);
 
 /// A program and its arguments; never a shell.
 #[derive(Debug)]
@@ -103,7 +105,9 @@ impl Program {
         if collected.is_err() {
             // The group may be gone already; that is what is wanted.
             let _ = killpg(group, Signal::SIGKILL);
-            let _ = child.wait();
+            // A child in an uninterruptible sleep in the kernel ends when that lets it, and the action before.
+            let patience = Deadline::after(ENDS_AFTER_KILL);
+            while matches!(child.try_wait(), Ok(None)) && patience.sleep(LOOK_AGAIN) {}
         }
         let (status, stdout, stderr) = collected.context(name)?;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

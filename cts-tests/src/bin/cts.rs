@@ -163,8 +163,8 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "vm",
-        about: "the rig of virtual machines, proved with ocf:linbit:drbd and ocf:heartbeat:Filesystem",
-        kind: Kind::Test(&["-p", "cts-tests", "--test", "vm_rig"]),
+        about: "drbd with a real DRBD in virtual machines, by hand; the rig, with ocf:linbit:drbd",
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "vm_rig", "--test", "drbd_by_hand"]),
     },
     Check {
         name: "rpm",

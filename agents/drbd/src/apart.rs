@@ -1,0 +1,171 @@
+//! What the nodes tell each other through the cluster while DRBD has no connection: who is Primary, and which data they have.
+//! DRBD itself cannot tell then whether the peer is down or the link is cut, or who has written what.
+
+use ocf::{Failure, Run};
+
+use crate::configuration::own_name;
+use crate::generation::{self, Generation, Kinship, kinship};
+use crate::judgement::{Other, Parted, ways_out};
+use crate::kernel::Seen;
+use crate::model::{Connection, Peer, Resource};
+use crate::parameters::Settings;
+
+/// The other's words are asked for again when they are older than this.
+const AGE: std::time::Duration = std::time::Duration::from_secs(15);
+/// What this instance said last, so that nothing is taken back that was never said.
+const SAID: &str = "said";
+/// The generations, below what was seen when they were read.
+const GENERATION: &str = "generation";
+/// This node was Primary when DRBD gave up the connection: its data is what the cluster served.
+const SERVED: &str = "served";
+
+/// What is known.
+#[derive(Debug, Default)]
+pub(crate) struct Apart {
+    pub(crate) parted: Parted,
+    pub(crate) others: Vec<Other>,
+}
+
+/// Tells the cluster how this node is, and asks how the others are, as long as a peer is not connected.
+pub(crate) fn exchange(run: &Run, settings: &Settings, seen: &Seen) -> Apart {
+    let Some(resource) = &seen.resource else { return Apart::default() };
+    let expected = settings.connect_only_after_promote && !resource.primary();
+    if expected || resource.peers.values().all(Peer::connected) {
+        withdraw(run, settings);
+        return Apart::default();
+    }
+    let own = generations(run, settings, seen, resource);
+    if resource.primary() && standalone(resource) {
+        // Losing it means that a promotion is refused which could be allowed.
+        let _ = run.store.write(SERVED, "");
+    }
+    let mut words = vec![resource.role.to_string()];
+    words.extend(own.iter().map(Generation::to_text));
+    let value = words.join(" ");
+    let _ = run.store.write(SAID, &value);
+    run.cluster().private_attribute(&attribute(settings), &value);
+    heard(run, settings, resource, &own)
+}
+
+/// Asks how the others are, without saying anything.
+pub(crate) fn ask(run: &Run, settings: &Settings, seen: &Seen) -> Apart {
+    let Some(resource) = &seen.resource else { return Apart::default() };
+    heard(run, settings, resource, &generations(run, settings, seen, resource))
+}
+
+/// Whether this node was Primary when the nodes parted.
+fn served(run: &Run) -> bool {
+    run.store.read(SERVED).is_ok_and(|kept| kept.is_some())
+}
+
+/// Takes back what was said.
+pub(crate) fn withdraw(run: &Run, settings: &Settings) {
+    for kind in [SERVED, GENERATION] {
+        // Kept, it is compared with what is seen then.
+        let _ = run.store.remove(kind);
+    }
+    if run.store.read(SAID).is_ok_and(|said| said.is_some()) {
+        run.cluster().private_attribute(&attribute(settings), "");
+        let _ = run.store.remove(SAID);
+    }
+}
+
+pub(crate) fn standalone(resource: &Resource) -> bool {
+    resource.peers.values().any(|peer| peer.connection == Connection::StandAlone)
+}
+
+fn attribute(settings: &Settings) -> String {
+    let safe = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    format!("drbd-{}", settings.name.chars().map(safe).collect::<String>())
+}
+
+fn heard(run: &Run, settings: &Settings, resource: &Resource, own: &[Generation]) -> Apart {
+    let this = run.environment.node().map_or_else(own_name, str::to_owned);
+    let all = run.cluster().attribute_of_all(&attribute(settings), AGE);
+    let theirs: Vec<(String, Words)> = all
+        .into_iter()
+        .filter(|(node, _)| *node != this)
+        .filter_map(|(node, text)| Some((node, words(&text)?)))
+        .collect();
+    let akin = theirs.iter().filter_map(|(_, words)| kinship(own, &words.generations)).max();
+    let parted = match akin {
+        _ if !standalone(resource) || own.is_empty() => Parted::Unknown,
+        Some(akin) => Parted::Akin(akin),
+        None if own.iter().any(Generation::wrote_alone) => Parted::WroteAlone,
+        None => Parted::WroteNothing,
+    };
+    let others = theirs.into_iter().map(|(node, words)| Other { node, primary: words.primary }).collect();
+    Apart { parted, others }
+}
+
+struct Words {
+    primary: bool,
+    generations: Vec<Generation>,
+}
+
+fn words(text: &str) -> Option<Words> {
+    let mut words = text.split_whitespace();
+    let primary = words.next()? == "Primary";
+    Some(Words { primary, generations: words.filter_map(Generation::parse).collect() })
+}
+
+/// Those of this node, where DRBD has given up the connection. A split brain does not change by itself: once every volume was
+/// written alone, they are not asked for again.
+fn generations(run: &Run, settings: &Settings, seen: &Seen, resource: &Resource) -> Vec<Generation> {
+    if !standalone(resource) {
+        return Vec::new();
+    }
+    let now = resource.summary();
+    let kept = run.store.read(GENERATION).ok().flatten().unwrap_or_default();
+    if let Some((then, lines)) = kept.split_once('\n')
+        && then == now
+    {
+        return lines.lines().filter_map(Generation::parse).collect();
+    }
+    let found = match generation::read(resource, &settings.name, seen.version(), run.deadline) {
+        Ok(found) => found,
+        Err(error) => {
+            run.log.warning(&format!("{error:#}; how the data of the nodes are akin is not known"));
+            return Vec::new();
+        }
+    };
+    if found.iter().all(Generation::wrote_alone) {
+        let lines: Vec<String> = found.iter().map(Generation::to_text).collect();
+        let _ = run.store.write(GENERATION, &format!("{now}\n{}", lines.join("\n")));
+    }
+    found
+}
+
+/// Whether a promotion here would lose what the other node has written.
+pub(crate) fn would_lose(run: &Run, parted: Parted) -> bool {
+    match parted {
+        Parted::Unknown | Parted::WroteNothing | Parted::Akin(Kinship::Same | Kinship::Newer) => false,
+        Parted::WroteAlone | Parted::Akin(Kinship::Older | Kinship::Split | Kinship::Unrelated) => !served(run),
+    }
+}
+
+/// Whether a promotion of a node whose peer DRBD keeps away would lose data, and why.
+pub(crate) fn refuses(run: &Run, settings: &Settings, seen: &Seen) -> Result<(), Failure> {
+    if settings.connect_only_after_promote || !seen.resource.as_ref().is_some_and(standalone) {
+        return Ok(());
+    }
+    let Apart { parted, others } = ask(run, settings, seen);
+    run.log.step(&format!("StandAlone: {parted:?}, {others:?}"));
+    if !would_lose(run, parted) {
+        if served(run) {
+            run.log
+                .warning("StandAlone, and this node was Primary when the nodes parted: it goes on with its own data");
+        }
+        return Ok(());
+    }
+    let why = if parted == Parted::Akin(Kinship::Older) {
+        format!("the other node has newer data (StandAlone); drbdadm connect {} first", settings.name)
+    } else {
+        format!(
+            "SPLIT BRAIN: this node has written without its peer, DRBD keeps them apart (StandAlone), and what the other \
+             has written since would be lost. {}",
+            ways_out(&settings.name)
+        )
+    };
+    Err(Failure::generic(format!("not promoted: {why}")))
+}

@@ -1,0 +1,51 @@
+//! From Primary to Secondary, or who stands in the way.
+
+use std::time::Duration;
+
+use ocf::{Done, Failure, Run};
+
+use crate::holders::Holders;
+use crate::kernel::{self, Refusal, Seen};
+use crate::model::Resource;
+use crate::parameters::Settings;
+
+/// Between two tries: what was stopped just before may still be closing its files.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+/// What is left of the action for saying what stands in the way.
+const LAST_WORDS: Duration = Duration::from_millis(1500);
+
+pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
+    make_secondary(run, settings)
+}
+
+/// Tries until it is Secondary or the time is over.
+pub(crate) fn make_secondary(run: &Run, settings: &Settings) -> Done {
+    let deadline = run.deadline.at_most(run.deadline.remaining().saturating_sub(LAST_WORDS));
+    let mut told: Option<Refusal> = None;
+    loop {
+        let Some(seen) = kernel::look(run, &settings.name)?.filter(|seen| seen.resource.is_some()) else {
+            return Err(Failure::generic(format!("{} is down, so that there is nothing to demote", settings.name)));
+        };
+        if !seen.primary() {
+            return Ok(());
+        }
+        let Err(refusal) = kernel::change_role(&seen, &settings.name, "secondary", deadline) else { continue };
+        // A try that the deadline cut short says nothing of DRBD's reason; the one before it may.
+        let last = told.clone().filter(|_| refusal.code.is_none()).unwrap_or(refusal);
+        if told.as_ref() != Some(&last) {
+            run.log.warning(&in_the_way(settings, &seen, &last));
+        }
+        if !deadline.sleep(TRY_AGAIN) {
+            return Err(Failure::generic(in_the_way(settings, &seen, &last)));
+        }
+        told = Some(last);
+    }
+}
+
+fn in_the_way(settings: &Settings, seen: &Seen, refusal: &Refusal) -> String {
+    let resource = seen.resource.as_ref();
+    let minors = resource.map(Resource::minors).unwrap_or_default();
+    let suspended = resource.map(|resource| resource.suspended.join(", ")).filter(|why| !why.is_empty());
+    let suspended = suspended.map_or(String::new(), |why| format!("; its I/O is suspended ({why})"));
+    format!("{} stays Primary: {refusal}; {}{suspended}", settings.name, Holders::find(&minors))
+}

@@ -1,0 +1,78 @@
+//! How good the data is, here and at the peers, as DRBD says.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use ocf::{Deadline, Program};
+
+use crate::events;
+use crate::model::{Disk, Resource};
+use crate::options::Options;
+use crate::proc_drbd::{Device, ProcDrbd};
+
+/// What is to be known of it.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Disks {
+    pub(crate) configured: bool,
+    pub(crate) all_consistent: bool,
+    pub(crate) all_up_to_date: bool,
+    pub(crate) peers_up_to_date: bool,
+}
+
+impl Disks {
+    /// From /proc/drbd with 8.4: its module calls the handler while it holds the lock that drbdsetup would wait for.
+    pub(crate) fn look(options: &Options) -> Result<Self> {
+        let proc = ProcDrbd::look()?.context("the drbd module is not loaded")?;
+        if proc.version.is_some_and(|version| version < (9, 0, 0)) {
+            let devices = options.minors.iter().map(|minor| proc.devices.get(minor)).collect::<Option<Vec<_>>>();
+            return Ok(Self::of_devices(&devices.unwrap_or_default()));
+        }
+        let deadline = Deadline::after(Duration::from_secs(10));
+        let words = ["events2", "--now", &options.resource];
+        let output = Program::new("drbdsetup").args(words).run(deadline)?.success("drbdsetup events2")?;
+        let resource = events::read(&output.stdout, &options.resource)?;
+        Ok(resource.as_ref().map_or(Self::default(), Self::of_resource))
+    }
+
+    fn of_devices(devices: &[&Device]) -> Self {
+        let all = |test: fn(&Device) -> bool| !devices.is_empty() && devices.iter().all(|device| test(device));
+        Self {
+            configured: !devices.is_empty(),
+            all_consistent: all(|device| device.disk.consistent()),
+            all_up_to_date: all(|device| device.disk == Disk::UpToDate),
+            peers_up_to_date: all(|device| device.peer_disk == Disk::UpToDate),
+        }
+    }
+
+    fn of_resource(resource: &Resource) -> Self {
+        Self {
+            configured: true,
+            all_consistent: resource.client() || resource.all_consistent(),
+            all_up_to_date: resource.client() || resource.all_up_to_date(),
+            peers_up_to_date: resource.peers_all_up_to_date(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_captured_states_are_what_they_are() {
+        let of = |text: &str| {
+            let proc = ProcDrbd::parse(text);
+            let disks = Disks::of_devices(&proc.devices.values().collect::<Vec<_>>());
+            (disks.all_consistent, disks.all_up_to_date, disks.peers_up_to_date)
+        };
+        let healthy = include_str!("../../captures/connected-primary-secondary-n1.proc");
+        let cut = include_str!("../../captures/network-cut-n1.proc");
+        let outdated = include_str!("../../captures/outdated-n2.proc");
+        assert_eq!(
+            (of(healthy), of(cut), of(outdated)),
+            ((true, true, true), (true, true, false), (false, false, false))
+        );
+        assert_eq!(Disks::of_devices(&[]), Disks::default());
+    }
+}

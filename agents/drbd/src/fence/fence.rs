@@ -1,0 +1,198 @@
+//! fence-peer: DRBD has lost a peer, or is to become Primary without it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use ocf::{Deadline, Log, Program};
+
+use crate::Verdict;
+use crate::cib::{Cib, with_settings};
+use crate::disks::Disks;
+use crate::options::Options;
+use crate::patch::{Change, Wanted, apply};
+use crate::situation::{Peers, Standing, decide, standing};
+
+/// Between two looks at a cluster that is about to fence a peer.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long a peer's controller may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+pub(crate) fn fence(options: &Options, log: &Log) -> Result<Verdict> {
+    let cib = Cib::local(Deadline::after(options.dc_timeout))?;
+    let wanted = wanted(options, &cib)?;
+    if let Some(there) = cib.constraints.get(&wanted.id) {
+        if same(there, &wanted) {
+            log.info(&format!("the constraint {} is in place already", wanted.id));
+            return Ok(Verdict::Outdated);
+        }
+        if there.rejects(&options.own, &cib) {
+            // The other node was faster, or has been promoted: this one's data is the old one.
+            bail!("the constraint {} is there and rejects this node; nothing is changed", wanted.id);
+        }
+    }
+    let (cib, peers) = watch(options, log)?;
+    if !cib.quorum {
+        bail!("this partition of the cluster has no quorum; no constraint is placed");
+    }
+    let disks = Disks::look(options)?;
+    let (place, verdict) = decide(disks, peers);
+    log.info(&format!("{peers:?}, {disks:?}: {verdict:?}, {} constraint", if place { "with a" } else { "without a" }));
+    if !place {
+        return Ok(verdict);
+    }
+    self::place(options, log, cib)?;
+    Ok(checked_again(options, log, verdict))
+}
+
+/// The constraint as it is to be.
+pub(crate) fn wanted(options: &Options, cib: &Cib) -> Result<Wanted> {
+    let clone = options.clone.clone().or_else(|| cib.clones.get(&options.resource).cloned());
+    let clone =
+        clone.with_context(|| format!("no promotable clone of the cluster has drbd_resource={}", options.resource))?;
+    let means = |(number, node): (u32, String)| {
+        let (attribute, value) = cib.means(&node, &options.attribute);
+        (number, attribute, value)
+    };
+    let spared: Vec<_> = options.included().into_iter().map(means).collect();
+    if spared.is_empty() {
+        bail!("no node is said to have good data; a constraint would reject all");
+    }
+    let prefix = options.prefix();
+    Ok(Wanted { id: format!("{prefix}-{clone}"), prefix, clone, role: options.role.clone(), spared })
+}
+
+pub(crate) fn same(there: &crate::cib::Constraint, wanted: &Wanted) -> bool {
+    let mut spared: Vec<_> =
+        wanted.spared.iter().map(|(_, attribute, value)| (attribute.clone(), value.clone())).collect();
+    let mut found = there.spared.clone();
+    spared.sort();
+    found.sort();
+    !there.foreign && spared == found
+}
+
+/// Looks at the peers until all that matters is known, or the time is over.
+fn watch(options: &Options, log: &Log) -> Result<(Cib, Peers)> {
+    let (begun, deadline) = (Instant::now(), Deadline::after(options.timeout));
+    loop {
+        let cib = Cib::of_the_cluster(Deadline::after(options.dc_timeout))?;
+        let excluded = options.excluded().unwrap_or_else(|| only_other(options, &cib));
+        let id = wanted(options, &cib)?.id;
+        let rejected = |node: &&String| cib.constraints.get(&id).is_some_and(|there| there.rejects(node, &cib));
+        let open: Vec<&String> = excluded.iter().filter(|node| !rejected(node)).collect();
+        let standings: Vec<Standing> = open.iter().map(|node| look(&cib, node)).collect();
+        log.info(&format!("peers {open:?}: {standings:?}"));
+        let all = |one| standings.iter().all(|standing| *standing == one) && !excluded.is_empty();
+        let peers = Peers { all_reachable: all(Standing::Online), all_fenced: all(Standing::Fenced) };
+        // A link may come back by itself.
+        if peers.all_reachable && begun.elapsed() < options.hiccup {
+            std::thread::sleep(options.hiccup.saturating_sub(begun.elapsed()));
+            continue;
+        }
+        // A peer that nobody knows may be the one that shoots this node: it is given the time to.
+        let undecided = excluded.is_empty() || standings.contains(&Standing::Undecided);
+        if !undecided || !deadline.sleep(LOOK_AGAIN) {
+            return Ok((cib, peers));
+        }
+    }
+}
+
+/// 8.4 does not say who the peer is where it has no name for it; in a pair it is the other node.
+fn only_other(options: &Options, cib: &Cib) -> Vec<String> {
+    let others: Vec<String> =
+        cib.nodes.keys().filter(|node| !node.eq_ignore_ascii_case(&options.own)).cloned().collect();
+    if others.len() == 1 { others } else { Vec::new() }
+}
+
+fn look(cib: &Cib, node: &str) -> Standing {
+    let state = cib.states.iter().find(|(name, _)| name.eq_ignore_ascii_case(node)).map(|(_, state)| state);
+    match standing(state, cib.fencing, cib.startup_fencing) {
+        // The cluster may not have noticed yet.
+        Standing::Online if !answers(node) => Standing::Undecided,
+        standing => standing,
+    }
+}
+
+/// Whether the controller of that node answers, which a dead or cut-off one does not.
+fn answers(node: &str) -> bool {
+    let words = [format!("--status={node}"), format!("--timeout={}s", ANSWER.as_secs()), "--output-as=xml".to_owned()];
+    let output =
+        with_settings(Program::new("crmadmin").args(words)).run(Deadline::after(ANSWER + Duration::from_secs(2)));
+    output.is_ok_and(|output| output.status.success())
+}
+
+/// Places the constraint, or restricts the one that is there further; never lifts a restriction.
+fn place(options: &Options, log: &Log, mut cib: Cib) -> Result<()> {
+    let deadline = Deadline::after(options.dc_timeout);
+    loop {
+        let mut wanted = wanted(options, &cib)?;
+        if let Some(there) = cib.constraints.get(&wanted.id) {
+            if there.rejects(&options.own, &cib) {
+                bail!("the constraint {} was placed meanwhile and rejects this node", wanted.id);
+            }
+            wanted.spared.retain(|(_, attribute, value)| there.spared.contains(&(attribute.clone(), value.clone())));
+            if same(there, &wanted) {
+                return Ok(());
+            }
+        }
+        match apply(&cib, &wanted.id, Some(&wanted), deadline)? {
+            Change::Made => {
+                log.info(&format!("constraint {} placed", wanted.id));
+                return Ok(());
+            }
+            Change::Overtaken if deadline.passed() => {
+                bail!("the cluster changes faster than a constraint can be placed")
+            }
+            Change::Overtaken => cib = Cib::of_the_cluster(deadline)?,
+        }
+        if !cib.quorum {
+            bail!("the quorum was lost meanwhile");
+        }
+    }
+}
+
+/// The link may have come back while the constraint was placed: then it would keep a good node away.
+fn checked_again(options: &Options, log: &Log, verdict: Verdict) -> Verdict {
+    let well = matches!(verdict, Verdict::Outdated | Verdict::Stonithed)
+        && Disks::look(options).is_ok_and(|disks| disks.peers_up_to_date);
+    if !well {
+        return verdict;
+    }
+    log.warning("all peers are UpToDate again; the constraint is taken back");
+    match crate::unfence::take_away(options, log) {
+        Ok(()) => Verdict::Failed,
+        Err(error) => {
+            log.warning(&format!("{error:#}"));
+            verdict
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cib::tests::CIB;
+
+    fn options(own: &str) -> Options {
+        let environment = |name: &str| match name {
+            "DRBD_RESOURCE" => Some("r0".to_owned()),
+            _ => None,
+        };
+        let mut read = Options::read(["fence".to_owned()].into_iter(), &environment).unwrap().unwrap();
+        own.clone_into(&mut read.own);
+        read
+    }
+
+    #[test]
+    fn the_constraint_has_the_names_of_linbits_handler() {
+        let cib = Cib::parse(CIB).unwrap();
+        let one = wanted(&options("n1"), &cib).unwrap();
+        assert_eq!(one.id, "drbd-fence-by-handler-r0-mail-clone");
+        assert_eq!(one.spared, [(0, "#uname".to_owned(), "n1".to_owned())]);
+        assert!(same(&cib.constraints[&one.id], &one), "a constraint of linbit's handler is the same");
+        assert!(!same(&cib.constraints[&one.id], &wanted(&options("n2"), &cib).unwrap()));
+        let mut unknown = options("n1");
+        "r9".clone_into(&mut unknown.resource);
+        assert!(wanted(&unknown, &cib).unwrap_err().to_string().contains("drbd_resource=r9"));
+        assert_eq!(only_other(&options("n1"), &cib), ["n2"]);
+    }
+}

@@ -15,7 +15,7 @@ use nix::mount::{MsFlags, mount};
 use crate::agent::Agent;
 use crate::command::{Command, command};
 use crate::isolation::{Isolation, STATE, enter};
-use crate::node::Node;
+use crate::node::{Node, Owner};
 use crate::{installed, wait};
 
 /// Where the servers expect to be.
@@ -372,7 +372,13 @@ pub fn install(version: u32, node: &Node) -> Result<()> {
     fs::create_dir_all(&to)?;
     fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
     command(["cp", "-r", "--no-target-directory"]).arg(from).arg(to.join("postgresql")).within(AMPLE).text()?;
-    node.text(&["chmod", "-R", "go+rX", DIRECTORY]).map(drop)
+    node.text(&["chmod", "-R", "go+rX", DIRECTORY])?;
+    if version < 14 {
+        // Those packages do not say where their libraries are.
+        node.write_file("/etc/ld.so.conf.d/postgresql.conf", format!("{DIRECTORY}/lib\n"), 0o644, Owner::Root)?;
+        node.text(&["ldconfig", "-X"])?;
+    }
+    Ok(())
 }
 
 /// Two servers in this namespace, the second a copy of the first, and the agent of each; neither runs.

@@ -65,7 +65,8 @@ other has written would be lost.";
 
 pub(crate) const FENCING: &str = "\
 greenarrow-drbd-fence does what crm-fence-peer.9.sh and crm-unfence-peer.9.sh of drbd-utils do, with the same constraint and the \
-same exit codes, and understands their options. In drbd.conf:
+same exit codes. It takes their options but --suicide-on-failure-if-primary, --CTS-mode and --unreachable-peer-is-outdated, \
+which have no effect, and says so in the log. In drbd.conf:
 
     resource mail {
         net { fencing resource-and-stonith; }     # DRBD 8.4: disk { fencing resource-and-stonith; }

@@ -163,8 +163,8 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "vm",
-        about: "drbd with a real DRBD in virtual machines, by hand; the rig, with ocf:linbit:drbd",
-        kind: Kind::Test(&["-p", "cts-tests", "--test", "vm_rig", "--test", "drbd_by_hand"]),
+        about: "ocf:greenarrow:drbd with a real DRBD in virtual machines, by hand and in a cluster; the rig itself",
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "vm_rig", "--test", "drbd_by_hand", "--test", "drbd_cluster"]),
     },
     Check {
         name: "rpm",

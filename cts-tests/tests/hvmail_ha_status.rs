@@ -1,5 +1,6 @@
 //! hvmail_ha status and preflight in a real pair, healthy and harmed; and what the commands refuse when a node is gone.
 
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -144,6 +145,32 @@ fn a_pair_is_shown_as_it_is() -> Result<()> {
     })
 }
 
+/// The Primary is gone, and has rows that this node lacks: not thrown away but by an operator who says so.
+fn primary_has_more(pair: &Pair) -> Result<()> {
+    let primary = pair.healthy()?;
+    let peer = pair.cluster.peer(primary)?;
+    let server = |node: &Node| pair.servers.iter().find(|one| one.name == node.name).context("a node without a server");
+    let (old, new) = (server(primary)?, server(peer)?);
+    pair.cluster.switch.restart_after(None);
+    old.refuse_standbys(&[&new.address], true)?;
+    let alone = || Ok(old.sql("SHOW synchronous_standby_names")?.is_empty());
+    wait::until("commits to wait for nobody", SETTLE, wait::TOOL, alone)?;
+    thread::sleep(Duration::from_secs(1));
+    old.refuse_standbys(&[&new.address], false)?;
+    primary.power_cut()?;
+    comes(pair, peer, CRITICAL, &[&format!("{}: not in the cluster", primary.name), "last fenced"])?;
+    let fact = format!("{} acknowledged commits that the database on {} lacks", primary.name, peer.name);
+    let words = [fact.as_str(), "--accept-data-loss=database", "nothing was changed"];
+    let refusal = || Ok(ends(&pair.run(peer, &["hvmail_make_primary"])?, 1, &words).is_ok());
+    wait::until("the refusal once the failed promotion is dealt with", SETTLE, wait::TOOL, refusal)?;
+    ends(&pair.run(peer, &["hvmail_make_primary", "--force"])?, 1, &words)?;
+    let orders = ["hvmail_make_primary", "--accept-data-loss=database"];
+    ends(&pair.run(peer, &orders)?, OK, &["acknowledged alone is given up", "is Primary and serves"])?;
+    ensure!(pair.leftovers()?.is_empty());
+    primary.power_on()?;
+    primary.start_cluster()
+}
+
 /// The peer without power and with it fenced: nothing is there to take over, and nothing else is at risk.
 fn peer_is_fenced(pair: &Pair) -> Result<()> {
     let primary = pair.healthy()?;
@@ -188,6 +215,7 @@ fn peer_is_unclean(pair: &Pair) -> Result<()> {
 #[test]
 fn a_peer_that_is_gone_is_told_from_one_that_may_be_there() -> Result<()> {
     with_pair(|pair| {
+        primary_has_more(pair)?;
         peer_is_fenced(pair)?;
         peer_is_unclean(pair)
     })

@@ -52,6 +52,8 @@ fn waits_for_the_primary(pair: &Pair) -> Result<()> {
 /// The command of the log, typed.
 fn is_given_up(pair: &Pair) -> Result<()> {
     let (old, standby) = dies_after_writing_alone(pair)?;
+    // Typed by a person who has read it, long after the cluster has settled.
+    thread::sleep(STAYS / 2);
     let log = pair.log(&standby)?;
     let command = log.lines().rev().find_map(|line| line.split_once("give up what it wrote alone: "));
     let (_, command) = command.with_context(|| format!("the log has no command:\n{log}"))?;

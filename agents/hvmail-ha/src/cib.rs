@@ -18,6 +18,8 @@ pub(crate) struct Configuration {
     pub(crate) resources: Vec<Resource>,
     /// Location constraints that a command left: those of `crm_resource --move` and `--ban`, and this program's.
     pub(crate) leftovers: Vec<Leftover>,
+    /// What nodes lack by the word of a primary that wrote without them (attribute RESOURCE-lacks of postgresql).
+    pub(crate) lacks: Vec<Lacks>,
     /// Which node was Primary when `hvmail_make_secondary --stop` took the role from all.
     pub(crate) stopped: Option<Stopped>,
     /// Nodes that were never seen are taken for dead without being fenced (property startup-fencing=false).
@@ -50,6 +52,16 @@ pub(crate) struct Leftover {
     pub(crate) until: Option<i64>,
 }
 
+/// The word of a primary that acknowledged commits without a node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lacks {
+    pub(crate) node: String,
+    /// The resource of postgresql.
+    pub(crate) resource: String,
+    /// The primary.
+    pub(crate) author: String,
+}
+
 /// The mark of `hvmail_make_secondary --stop`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Stopped {
@@ -68,6 +80,15 @@ impl Configuration {
         let properties = root.all("cluster_property_set").into_iter();
         found.trusts_unseen = properties.filter_map(|set| pair(set, "startup-fencing")).any(|value| value == "false");
         found.leftovers = root.all("rsc_location").into_iter().filter_map(leftover).collect();
+        if let Some(database) = found.of_agent("postgresql") {
+            let attribute = format!("{}-lacks", database.id);
+            let nodes = root.all("nodes").into_iter().flat_map(|nodes| nodes.children("node"));
+            let word = |node: &Element| {
+                let author = node.children("instance_attributes").find_map(|set| pair(set, &attribute))?;
+                Some(Lacks { node: node.get("uname").to_owned(), resource: database.id.clone(), author })
+            };
+            found.lacks = nodes.filter_map(word).collect();
+        }
         let marks = root.all("meta_attributes").into_iter().filter(|set| set.get("id").starts_with(STOP));
         let last = |set: &Element| pair(set, LAST_PRIMARY).map(|last_primary| Stopped { last_primary });
         found.stopped = marks.map(|set| last(set).unwrap_or_default()).next();

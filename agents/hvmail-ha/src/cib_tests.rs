@@ -50,3 +50,14 @@ fn what_is_written_is_read_again() {
     let stopped = Configuration::parse(&stop_marks("n1", &["pg-clone"])).unwrap().stopped;
     assert_eq!(stopped, Some(Stopped { last_primary: "n1".to_owned() }));
 }
+
+#[test]
+fn what_a_node_lacks_is_read_with_who_says_so() {
+    let text = "<configuration><nodes><node id=\"1\" uname=\"n1\"/><node id=\"2\" uname=\"n2\"><instance_attributes id=\"nodes-2\">\
+        <nvpair id=\"a\" name=\"standby\" value=\"off\"/><nvpair id=\"b\" name=\"pg-lacks\" value=\"n1\"/></instance_attributes>\
+        </node></nodes><resources><primitive id=\"pg\" class=\"ocf\" provider=\"greenarrow\" type=\"postgresql\"/></resources>\
+        </configuration>";
+    let word = Lacks { node: "n2".to_owned(), resource: "pg".to_owned(), author: "n1".to_owned() };
+    assert_eq!(Configuration::parse(text).unwrap().lacks, [word]);
+    assert!(configuration("healthy").lacks.is_empty());
+}

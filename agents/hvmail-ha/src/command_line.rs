@@ -86,7 +86,7 @@ up to date; each refusal names the fact and the command that resolves it.
 --force is for what loses no data: failures that keep a resource away are forgotten, and a resource that is not ready
 counts as ready. What may lose data has to be named:
   --accept-data-loss=peer-unseen   the other node is gone, and nothing proves that it is off
-  --accept-data-loss=database      the other node was Primary last, is gone, and may have written more
+  --accept-data-loss=database      the other node was Primary last, is gone, and has written more, or may have
 The command may be repeated at any time, also after it was killed. No constraint stays behind.";
 
 pub(crate) fn command(name: Name) -> Command {

@@ -107,6 +107,11 @@ fn carry_out(picture: &Picture, target: &str, told: &[Told], options: &Options) 
             tools::cleanup(resource, target)?;
         }
     }
+    if let Some(word) = preflight::lacks(picture, target) {
+        tools::forget_attribute(&word.node, &format!("{}-lacks", word.resource))?;
+        tools::cleanup(&word.resource, target)?;
+        say(&format!("what {} acknowledged alone is given up", word.author), DONE);
+    }
     let mut work = Work::new(picture, options.timeout);
     Ok(conclude(&work.bring(target, picture.configuration.stopped.is_some())?))
 }

@@ -1,6 +1,6 @@
 //! From what was seen to the facts of the decision, and from an obstacle to the sentence and the remedy.
 
-use crate::cib::Leftover;
+use crate::cib::{Lacks, Leftover};
 use crate::picture::{Picture, Role};
 use crate::takeover::{Database, Disk, Facts, Obstacle, Peer, Target, Way, obstacles};
 
@@ -87,8 +87,9 @@ fn target_of(picture: &Picture, target: &str) -> Target {
     }
 }
 
+/// One whose promotion has failed is shown as promoted too.
 fn is_promoted(picture: &Picture, resource: &str, node: &str) -> bool {
-    picture.instance(resource, node).is_some_and(|one| one.role == "Promoted")
+    picture.instance(resource, node).is_some_and(|one| one.role == "Promoted" && !one.failed)
 }
 
 fn score(picture: &Picture, resource: &str, node: &str) -> Option<i64> {
@@ -99,11 +100,18 @@ fn database(picture: &Picture, target: &str) -> Database {
     let Some(resource) = picture.configuration.of_agent("postgresql") else { return Database::None };
     match score(picture, &resource.id, target) {
         _ if is_promoted(picture, &resource.id, target) => Database::Level,
+        _ if lacks(picture, target).is_some() => Database::Lacks,
         None => Database::Unknown,
         Some(score) if score >= READY => Database::Level,
         Some(score) if score >= STREAMED => Database::Streamed,
         Some(_) => Database::Unfit,
     }
+}
+
+/// The word of a primary, which is not there, that `target` lacks what it acknowledged.
+pub(crate) fn lacks<'a>(picture: &'a Picture, target: &str) -> Option<&'a Lacks> {
+    let there = |name: &str| picture.state.node(name).is_some_and(|node| node.online && !node.unclean);
+    picture.configuration.lacks.iter().find(|one| one.node == target && one.author != target && !there(&one.author))
 }
 
 fn drbd(picture: &Picture) -> impl Iterator<Item = &str> {
@@ -248,6 +256,13 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
             format!("the database on {target} says nothing of its state (no promotion score of {pg}){}", why(pg)),
             format!("crm_resource --cleanup --resource {pg} --node {target}, then look again"),
         ),
+        Obstacle::PeerHasMore if lacks(picture, target).is_some() => {
+            let author = lacks(picture, target).map_or(peer, |one| &one.author);
+            (
+                format!("{author} acknowledged commits that the database on {target} lacks, and is not there"),
+                format!("switch {author} on: what it has is not lost, and it is promoted by itself"),
+            )
+        }
         Obstacle::PeerHasMore => (
             format!("{peer} was Primary last and is not there: what it wrote may be missing on {target}"),
             format!("switch {peer} on and wait until it is in the cluster: the two compare their logs"),

@@ -198,3 +198,19 @@ fn every_obstacle_has_its_sentence_and_its_remedy() {
     assert!(told.fact.contains("the lists of addresses differ: n1 has 4, n2 has 1 addresses"), "{}", told.fact);
     assert!(told.fact.contains("prefix length is missing"), "{}", told.fact);
 }
+
+#[test]
+fn what_a_node_lacks_is_given_up_by_name_only_and_while_who_has_it_is_gone() {
+    let mut picture = picture("healthy");
+    let word = Lacks { node: "n2".to_owned(), resource: "pg".to_owned(), author: "n1".to_owned() };
+    picture.configuration.lacks.push(word);
+    assert_eq!(
+        facts(&picture, "n2", &[]).database,
+        Database::Level,
+        "whoever wrote is there, and the scores tell the rest"
+    );
+    picture.state.nodes.iter_mut().filter(|node| node.name == "n1").for_each(|node| node.online = false);
+    let told = told(&picture, "n2", &[]).remove(0);
+    assert_eq!((told.obstacle, told.way().as_deref()), (Obstacle::PeerHasMore, Some("--accept-data-loss=database")));
+    assert!(told.fact.starts_with("n1 acknowledged commits that the database on n2 lacks"), "{}", told.fact);
+}

@@ -40,6 +40,8 @@ pub(crate) enum Database {
     Streamed,
     /// It says itself that it lags, parted, or lacks something.
     Unfit,
+    /// A node that is not there acknowledged what it lacks.
+    Lacks,
     /// It says nothing.
     Unknown,
 }
@@ -132,11 +134,14 @@ pub(crate) fn obstacles(facts: &Facts) -> Vec<Obstacle> {
         Database::Unfit => Some(O::DatabaseUnfit),
         // While the primary is there, a standby that does not stream cannot receive the rest.
         Database::Streamed if planned => Some(O::DatabaseUnfit),
+        // Another node that is there may have everything.
+        Database::Lacks if together => Some(O::DatabaseUnfit),
         Database::Unknown => Some(O::DatabaseUnknown),
-        Database::None | Database::Level | Database::Streamed => None,
+        Database::None | Database::Level | Database::Streamed | Database::Lacks => None,
     };
     // Two that are online compare their logs before either is promoted. One alone would not know what it lacks.
-    let lacking = facts.peer_was_last && !together && facts.database != Database::None;
+    let was_last = facts.peer_was_last && facts.database != Database::None;
+    let lacking = !together && (was_last || facts.database == Database::Lacks);
     let all = [
         (facts.peer == Peer::Unclean).then_some(O::PeerUnclean),
         (facts.peer == Peer::Unproven).then_some(O::PeerUnproven),

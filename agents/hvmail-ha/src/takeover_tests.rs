@@ -2,8 +2,8 @@ use super::*;
 
 const TARGETS: [Target; 5] = [Target::Online, Target::Standby, Target::Maintenance, Target::Passing, Target::Offline];
 const PEERS: [Peer; 6] = [Peer::None, Peer::Primary, Peer::Secondary, Peer::Down, Peer::Unproven, Peer::Unclean];
-const DATABASES: [Database; 5] =
-    [Database::None, Database::Level, Database::Streamed, Database::Unfit, Database::Unknown];
+const DATABASES: [Database; 6] =
+    [Database::None, Database::Level, Database::Streamed, Database::Unfit, Database::Lacks, Database::Unknown];
 const DISKS: [Disk; 3] = [Disk::None, Disk::UpToDate, Disk::NotUpToDate];
 
 fn sound() -> Facts {
@@ -62,10 +62,12 @@ fn every_combination_is_decided_by_the_rules() {
         rule(O::PeerUnproven, facts.peer == Peer::Unproven);
         rule(O::AddressesAnswer, facts.answering);
         let cut_off = facts.peer == Peer::Primary && facts.database == Database::Streamed;
-        rule(O::DatabaseUnfit, facts.database == Database::Unfit || cut_off);
-        rule(O::DatabaseUnknown, facts.database == Database::Unknown);
         let peer_is_there = facts.peer == Peer::Primary || facts.peer == Peer::Secondary;
-        rule(O::PeerHasMore, facts.peer_was_last && !peer_is_there && facts.database != Database::None);
+        let lacks = facts.database == Database::Lacks;
+        rule(O::DatabaseUnfit, facts.database == Database::Unfit || cut_off || (lacks && peer_is_there));
+        rule(O::DatabaseUnknown, facts.database == Database::Unknown);
+        let was_last = facts.peer_was_last && facts.database != Database::None;
+        rule(O::PeerHasMore, !peer_is_there && (was_last || lacks));
         rule(O::DiskNotUpToDate, facts.disk == Disk::NotUpToDate);
         rule(O::TargetOffline, facts.target == Target::Offline);
         rule(O::NoQuorum, !facts.quorum);
@@ -79,7 +81,7 @@ fn every_combination_is_decided_by_the_rules() {
         rule(O::Unready, facts.unready);
         assert!(found.is_sorted(), "{found:?}");
     });
-    assert_eq!(seen, 5 * 6 * 5 * 3 * 256);
+    assert_eq!(seen, 5 * 6 * 6 * 3 * 256);
 }
 
 /// Whatever an operator says, these never come through.
@@ -98,7 +100,9 @@ fn nothing_that_an_operator_says_makes_two_primaries() {
             || facts.moving
             || facts.held;
         let cut_off = facts.peer == Peer::Primary && facts.database == Database::Streamed;
-        assert_eq!(left.is_empty(), !must_not && !cut_off, "{left:?} with {facts:?}");
+        let together = matches!(facts.peer, Peer::Primary | Peer::Secondary);
+        let lacks = together && facts.database == Database::Lacks;
+        assert_eq!(left.is_empty(), !must_not && !cut_off && !lacks, "{left:?} with {facts:?}");
     });
 }
 
@@ -111,6 +115,7 @@ fn force_alone_loses_nothing() {
             let proven = !matches!(facts.peer, Peer::Unproven | Peer::Unclean);
             let together = matches!(facts.peer, Peer::Primary | Peer::Secondary);
             assert!(proven && (!facts.peer_was_last || together || facts.database == Database::None), "{facts:?}");
+            assert_ne!(facts.database, Database::Lacks, "{facts:?}");
         }
     });
 }

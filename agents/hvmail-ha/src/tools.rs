@@ -89,6 +89,12 @@ fn change(words: &[&str]) -> Result<()> {
     output.success("cibadmin").with_context(|| format!("the configuration was not changed ({})", words[0])).map(drop)
 }
 
+/// Takes an attribute of a node out of the CIB.
+pub(crate) fn forget_attribute(node: &str, name: &str) -> Result<()> {
+    let words = ["--lifetime", "forever", "--node", node, "--name", name, "--delete"];
+    run(Program::new("crm_attribute").args(words), PATIENCE)?.success("crm_attribute --delete").map(drop)
+}
+
 /// Forgets the failures of a resource on a node.
 pub(crate) fn cleanup(resource: &str, node: &str) -> Result<()> {
     let words = ["--output-as=xml", "--cleanup", "--resource", resource, "--node", node];

@@ -41,6 +41,8 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
     }
     launch::as_standby(run, settings, &installed)?;
     record::set_role(&run.store, Role::Unpromoted)?;
+    // It has what the others have.
+    record::note_streaming(&run.store)?;
     run.cluster().promotion_score(Some(Lapse::reduced(run, STREAMED)));
     peers::withdraw_history(run);
     Ok(())

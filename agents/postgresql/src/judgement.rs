@@ -43,6 +43,7 @@ pub(crate) enum Seen {
 
 /// What was seen.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that are so or not")]
 pub(crate) struct Facts {
     pub(crate) seen: Seen,
     pub(crate) control: Option<ClusterState>,
@@ -56,6 +57,8 @@ pub(crate) struct Facts {
     pub(crate) has_streamed: bool,
     /// The primary that acknowledged what this standby has not been seen to have, and for how long that is known.
     pub(crate) lacks: Option<(String, Duration)>,
+    /// It was a primary before the start, and has not streamed since.
+    pub(crate) was_primary: bool,
     /// A file system that is nearly full.
     pub(crate) disk: Option<String>,
     /// It is so full that a server writes nothing more.
@@ -230,8 +233,8 @@ fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
         _ if limited => Fitness::Score(LAST_RESORT),
         _ if standby.streaming => Fitness::Score(STREAMING),
         Facts { has_streamed: true, .. } => Fitness::Score(STREAMED),
-        // What start said of it: it knows whether the server was a primary before.
-        _ => Fitness::Unchanged,
+        Facts { was_primary: true, .. } => Fitness::Score(WAS_PRIMARY),
+        _ => Fitness::Score(LAST_RESORT),
     };
     // What a full disk is the cause of is said behind it.
     let wrong =

@@ -27,6 +27,7 @@ fn facts(seen: Seen, role: Option<Role>) -> Facts {
         against_primary: None,
         has_streamed: false,
         lacks: None,
+        was_primary: false,
         disk: None,
         disk_full: false,
         primary: None,
@@ -146,9 +147,11 @@ fn a_standby_whose_primary_has_died_is_the_one_that_is_wanted() {
     let deaf = following(Standby { streaming: false, lag: None, ..standby() });
     let bereaved = Facts { has_streamed: true, ..deaf.clone() };
     is(&bereaved, State::Degraded, "does not stream", Fitness::Score(STREAMED));
-    is(&deaf, State::Degraded, "does not stream", Fitness::Unchanged);
-    is(&Facts { silence: Duration::from_secs(3), ..deaf.clone() }, State::Running, "", Fitness::Unchanged);
-    is(&Facts { follows_somebody: false, ..deaf }, State::Degraded, "set primary_hosts", Fitness::Unchanged);
+    is(&deaf, State::Degraded, "does not stream", Fitness::Score(LAST_RESORT));
+    is(&Facts { silence: Duration::from_secs(3), ..deaf.clone() }, State::Running, "", Fitness::Score(LAST_RESORT));
+    let first = Facts { was_primary: true, ..deaf.clone() };
+    is(&first, State::Degraded, "does not stream", Fitness::Score(WAS_PRIMARY));
+    is(&Facts { follows_somebody: false, ..deaf }, State::Degraded, "set primary_hosts", Fitness::Score(LAST_RESORT));
 }
 
 #[test]

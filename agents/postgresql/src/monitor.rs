@@ -49,6 +49,7 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         (Some(Said::Primary(_)), Some(wire)) if thorough => write_through(wire, &survey.data).err(),
         _ => None,
     };
+    let lacks = if standby { lacks(run) } else { None };
     let running = !matches!(survey.seen, Seen::Absent);
     let role = record::role(&run.store);
     // Of a server that nobody has started there is nothing to say.
@@ -60,7 +61,8 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         silence: silence(run, answering.as_ref()),
         against_primary: own.filter(|_| standby).and_then(|own| peers::against_primary(run, &own)),
         has_streamed: record::has_streamed(&run.store),
-        lacks: if standby { lacks(run) } else { None },
+        was_primary: record::was_primary(&run.store),
+        lacks,
         disk: disk.short,
         disk_full: disk.full,
         primary: if standby && thorough { peers::primary(run, &settings.hosts) } else { None },

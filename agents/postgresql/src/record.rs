@@ -13,6 +13,8 @@ const STREAMED: &str = "streamed";
 const TOLD: &str = "told";
 /// Since when, and the primary that wrote without this node: `SECONDS NODE`.
 const LACKS: &str = "lacks";
+/// It was a primary before it was started.
+const WAS_PRIMARY: &str = "was-primary";
 /// Since when nothing streams.
 const SILENT: &str = "silent";
 /// What the primary said to a standby that does not stream.
@@ -51,13 +53,22 @@ pub(crate) fn set_role(store: &Store, role: Role) -> Result<()> {
             "promoted"
         }
     };
-    [STREAMED, SILENT, INQUIRY, TOLD, LACKS].iter().try_for_each(|kind| store.remove(kind))?;
+    [STREAMED, SILENT, INQUIRY, TOLD, LACKS, WAS_PRIMARY].iter().try_for_each(|kind| store.remove(kind))?;
     store.write(ROLE, word)
 }
 
 /// The instance is stopped.
 pub(crate) fn forget(store: &Store) -> Result<()> {
-    [ROLE, STREAMED, SILENT, INQUIRY, TOLD, LACKS].iter().try_for_each(|kind| store.remove(kind))
+    [ROLE, STREAMED, SILENT, INQUIRY, TOLD, LACKS, WAS_PRIMARY].iter().try_for_each(|kind| store.remove(kind))
+}
+
+/// Whether it was a primary before it was started. No standby has more than such a one.
+pub(crate) fn was_primary(store: &Store) -> bool {
+    store.read(WAS_PRIMARY).is_ok_and(|text| text.is_some())
+}
+
+pub(crate) fn note_was_primary(store: &Store) -> Result<()> {
+    store.write(WAS_PRIMARY, "")
 }
 
 /// Whether this standby has streamed since it was started.

@@ -47,6 +47,9 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
         bring_up(run, settings, &installed)?;
     }
     record::set_role(&run.store, Role::Unpromoted)?;
+    if was_primary {
+        record::note_was_primary(&run.store)?;
+    }
     // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
     let score = match lacking::of_this_node(run) {
         Ok(None) if was_primary => WAS_PRIMARY,

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use cts_tests::cluster::{Cluster, SETTLE};
 use cts_tests::postgres::{Server, USUAL};
 use cts_tests::postgres_pair::{Pair, RESOURCE, with_cluster};
@@ -72,6 +72,9 @@ fn primary_full(pair: &Pair) -> Result<()> {
     disk_is_named(pair, &old)?;
     let failures = pair.failures();
     println!("  {:#?}", failures.iter().map(|one| (&one.operation, &one.reason)).collect::<Vec<_>>());
+    old.fill_disk_of_log(false)?;
+    pair.cluster.cleanup(RESOURCE)?;
+    pair.healthy().context("after the disk was freed")?;
     ensure!(pair.cluster.switch.since(began).is_empty(), "a node was fenced");
     ensure!(pair.primary()?.0.name == new.name && pair.lost()? == 0);
     Ok(())

@@ -127,7 +127,7 @@ impl Cluster<'_> {
     /// Writes an attribute of `node` into the CIB, where it outlives every reboot, or takes it away. For facts that must
     /// not be lost with the node that found them; a change of it starts a transition.
     pub fn lasting_attribute(&self, node: &str, name: &str, value: Option<&str>) -> Result<()> {
-        if !self.environment.by_pacemaker() {
+        if !self.environment.by_pacemaker() || !cluster_runs() {
             return Ok(());
         }
         let deed = value.map_or_else(|| "--delete".to_owned(), |value| format!("--update={value}"));
@@ -140,7 +140,7 @@ impl Cluster<'_> {
 
     /// What the CIB says of such an attribute; None: nothing.
     pub fn lasting_attribute_of(&self, node: &str, name: &str) -> Result<Option<String>> {
-        if !self.environment.by_pacemaker() {
+        if !self.environment.by_pacemaker() || !cluster_runs() {
             return Ok(None);
         }
         let words = ["--output-as=xml", "--lifetime", "forever", "--node", node, "--name", name, "--query"];
@@ -200,6 +200,14 @@ fn attributes_in(xml: &str) -> Result<Vec<(Option<String>, String)>> {
             values.push((text("host")?, value));
         }
     }
+}
+
+/// Whether any of Pacemaker's daemons runs here: pacemakerd, and pacemaker-execd or pacemaker-remoted, which start actions.
+/// Where none does, somebody runs an action by hand as Pacemaker would, and there is no CIB to be asked.
+fn cluster_runs() -> bool {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let names = processes.filter_map(|entry| fs::read_to_string(entry.path().join("comm")).ok());
+    names.into_iter().any(|name| name.starts_with("pacemaker"))
 }
 
 /// A running pacemaker-attrd: process id and start time, which no other process of this boot has in common.

@@ -57,6 +57,8 @@ pub(crate) struct Facts {
     pub(crate) has_streamed: bool,
     /// The primary that acknowledged what this standby has not been seen to have, and for how long that is known.
     pub(crate) lacks: Option<(String, Duration)>,
+    /// Its log ends in half a record, here.
+    pub(crate) half_record: Option<Lsn>,
     /// It was a primary before the start, and has not streamed since.
     pub(crate) was_primary: bool,
     /// A file system that is nearly full.
@@ -209,6 +211,11 @@ fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
     if let Some(parted) = diverged.as_ref().filter(|_| facts.against_primary.is_some_and(|one| facts.rejoin.mends(one)))
     {
         return Judgement { fitness: Fitness::Unfit, ..failed(facts, format!("{parted}; a start mends that")) };
+    }
+    if let Some(left) = facts.half_record.filter(|_| is_deaf(facts, false)) {
+        let reason =
+            format!("this node's log ends in half a record at {left}, which no other node has; a start mends that");
+        return Judgement { fitness: Fitness::Unfit, ..failed(facts, reason) };
     }
     let deaf = is_deaf(facts, standby.streaming).then(|| {
         if facts.follows_somebody {

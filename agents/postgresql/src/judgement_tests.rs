@@ -9,7 +9,9 @@ fn primary() -> Primary {
 fn standby() -> Standby {
     Standby {
         timeline: 1,
+        own_timeline: 1,
         lsn: Lsn(100),
+        replayed: Lsn(100),
         lag: Some(0),
         streaming: true,
         source: None,
@@ -27,6 +29,7 @@ fn facts(seen: Seen, role: Option<Role>) -> Facts {
         against_primary: None,
         has_streamed: false,
         lacks: None,
+        half_record: None,
         was_primary: false,
         disk: None,
         disk_full: false,
@@ -215,4 +218,15 @@ fn a_primary_names_a_standby_that_streams_without_its_slot() {
     is(&without, State::DegradedPromoted, "n2 streams without its slot ocf_n2", Fitness::Serving);
     is(&Facts { slot: None, ..without.clone() }, State::RunningPromoted, "", Fitness::Serving);
     is(&Facts { seen: seen(true), ..without }, State::RunningPromoted, "", Fitness::Serving);
+}
+
+#[test]
+fn half_a_record_at_the_end_of_the_log_is_mended_by_a_start() {
+    let half = Facts { half_record: Some(Lsn(0x50)), ..following(standby()) };
+    let judgement = judge(&half);
+    assert_eq!(judgement.fitness, Fitness::Unfit);
+    let Verdict::Failed(reason) = &judgement.verdict else { panic!("{judgement:?}") };
+    assert!(reason.contains("half a record at 0/50"), "{reason}");
+    // A server that passes the place.
+    is(&Facts { silence: Duration::from_secs(29), ..half }, State::Running, "", Fitness::Score(STREAMING));
 }

@@ -15,6 +15,7 @@ mod contact;
 mod control;
 mod demote;
 mod election;
+mod half_record;
 mod hosts;
 mod inquiry;
 mod installation;

@@ -8,13 +8,14 @@ use ocf::{Failure, Finding, Found, LAST_RESORT, Lapse, NEVER, Run, State};
 
 use crate::configuration::{Own, slot_name};
 use crate::control::ClusterState;
+use crate::half_record;
 use crate::inquiry;
 use crate::installation::Version;
 use crate::judgement::{Facts, Fitness, Judgement, SERVING, Seen, Verdict, is_deaf, judge};
 use crate::lacking;
 use crate::parameters::Settings;
 use crate::peers;
-use crate::position::Position;
+use crate::position::{History, Position};
 use crate::record;
 use crate::server::{self, Primary, Said};
 use crate::survey::{Disk, Survey, disk};
@@ -30,6 +31,7 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
     let facts = facts(run, settings, &mut survey);
     let Judgement { verdict, fitness } = judge(&facts);
     if !run.environment.probe() {
+        remember(run, &facts, &verdict);
         tend(run, settings, &mut survey);
         tell_cluster(run, &survey, fitness);
     }
@@ -37,6 +39,18 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
         Verdict::Failed(reason) => Err(Failure::generic(reason)),
         Verdict::Found(state, reasons) if reasons.is_empty() => Ok(Finding::plain(state, summary(&survey, state))),
         Verdict::Found(state, reasons) => Ok(Finding::because_of(state, &reasons)),
+    }
+}
+
+/// What the next start has to know.
+fn remember(run: &Run, facts: &Facts, verdict: &Verdict) {
+    let (Some(left), Seen::Answering(Said::Standby(standby)), Verdict::Failed(_)) =
+        (facts.half_record, &facts.seen, verdict)
+    else {
+        return;
+    };
+    if let Err(error) = record::note_half_record(&run.store, standby.own_timeline, left) {
+        run.log.warning(&format!("{error:#}"));
     }
 }
 
@@ -50,6 +64,12 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         _ => None,
     };
     let lacks = if standby { lacks(run) } else { None };
+    let half_record = match &answering {
+        Some(Said::Standby(standby)) => {
+            half_record::place(|timeline| History::read(&survey.data, timeline).ok(), standby)
+        }
+        _ => None,
+    };
     let running = !matches!(survey.seen, Seen::Absent);
     let role = record::role(&run.store);
     // Of a server that nobody has started there is nothing to say.
@@ -58,9 +78,10 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
     let mut facts = Facts {
         control: if running { ClusterState::read(&survey.data).ok() } else { None },
         role,
-        silence: silence(run, answering.as_ref()),
+        silence: silence(run, answering.as_ref(), half_record.is_some()),
         against_primary: own.filter(|_| standby).and_then(|own| peers::against_primary(run, &own)),
         has_streamed: record::has_streamed(&run.store),
+        half_record,
         was_primary: record::was_primary(&run.store),
         lacks,
         disk: disk.short,
@@ -100,10 +121,11 @@ fn lacks(run: &Run) -> Option<(String, Duration)> {
 }
 
 /// For how long nothing has streamed from a primary, or to a standby. A probe remembers nothing.
-fn silence(run: &Run, said: Option<&Said>) -> Duration {
+fn silence(run: &Run, said: Option<&Said>, half_record: bool) -> Duration {
     let streams = match said {
         Some(Said::Primary(primary)) => !primary.streaming().is_empty(),
-        Some(Said::Standby(standby)) => standby.streaming,
+        // Whoever asks for the rest of half a record is said to stream while it waits.
+        Some(Said::Standby(standby)) => standby.streaming && !half_record,
         None => return Duration::ZERO,
     };
     if run.environment.probe() {

@@ -67,7 +67,7 @@ impl History {
     }
 
     /// Where `timeline` was left, if the history went through it.
-    fn left(&self, timeline: u32) -> Option<Lsn> {
+    pub(crate) fn left(&self, timeline: u32) -> Option<Lsn> {
         self.0.iter().find(|(ancestor, _)| *ancestor == timeline).map(|(_, left)| *left)
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 use ocf::{Run, Store, uptime};
 
+use crate::position::Lsn;
+
 const ROLE: &str = "role";
 /// A standby streamed since it was started.
 const STREAMED: &str = "streamed";
@@ -13,6 +15,8 @@ const STREAMED: &str = "streamed";
 const TOLD: &str = "told";
 /// Since when, and the primary that wrote without this node: `SECONDS NODE`.
 const LACKS: &str = "lacks";
+/// The log ends in half a record: `TIMELINE LSN`.
+const HALF_RECORD: &str = "half-record";
 /// It was a primary before it was started.
 const WAS_PRIMARY: &str = "was-primary";
 /// Since when nothing streams.
@@ -53,13 +57,26 @@ pub(crate) fn set_role(store: &Store, role: Role) -> Result<()> {
             "promoted"
         }
     };
-    [STREAMED, SILENT, INQUIRY, TOLD, LACKS, WAS_PRIMARY].iter().try_for_each(|kind| store.remove(kind))?;
+    [STREAMED, SILENT, INQUIRY, TOLD, LACKS, WAS_PRIMARY, HALF_RECORD]
+        .iter()
+        .try_for_each(|kind| store.remove(kind))?;
     store.write(ROLE, word)
 }
 
 /// The instance is stopped.
 pub(crate) fn forget(store: &Store) -> Result<()> {
     [ROLE, STREAMED, SILENT, INQUIRY, TOLD, LACKS, WAS_PRIMARY].iter().try_for_each(|kind| store.remove(kind))
+}
+
+/// Where the log ends in half a record, by timeline and place, as a monitor has found. That outlives a stop.
+pub(crate) fn half_record(store: &Store) -> Option<(u32, Lsn)> {
+    let text = store.read(HALF_RECORD).ok().flatten()?;
+    let (timeline, left) = text.split_once(' ')?;
+    Some((timeline.parse().ok()?, left.parse().ok()?))
+}
+
+pub(crate) fn note_half_record(store: &Store, timeline: u32, left: Lsn) -> Result<()> {
+    store.write(HALF_RECORD, &format!("{timeline} {left}"))
 }
 
 /// Whether it was a primary before it was started. No standby has more than such a one.

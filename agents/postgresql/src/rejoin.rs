@@ -16,7 +16,7 @@ use crate::judgement::diverged;
 use crate::launch;
 use crate::parameters::{Rejoin, Settings};
 use crate::peers;
-use crate::position::{Position, Standing};
+use crate::position::{Lsn, Position, Standing};
 use crate::server::Standby;
 use crate::start::parted;
 use crate::survey::disk;
@@ -27,11 +27,6 @@ const NODES_OWN: [&str; 4] = ["postgresql.conf", "postgresql.auto.conf", "pg_hba
 /// A primary that was promoted a moment ago writes its new timeline into its control file with the next checkpoint, and
 /// pg_rewind before 16 does not believe it earlier.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-
-/// Where what only this node has is kept, beside the data directory: pg_rewind removes from that what the source lacks.
-fn aside(installed: &Installation) -> PathBuf {
-    beside(&installed.data, "diverged")
-}
 
 /// There while a rewind is under way: a directory that it left half-way must never be started.
 fn marker(data: &Path) -> PathBuf {
@@ -212,25 +207,32 @@ pub(crate) fn own_files(data: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     paths.filter_map(|path| fs::read(&path).ok().map(|content| (path, content))).collect()
 }
 
+/// The directory for the log of a timeline from that place on.
+pub(crate) fn directory_aside(installed: &Installation, timeline: u32, left: Lsn) -> Result<PathBuf> {
+    let name = format!("timeline-{timeline}-from-{}", left.to_string().replace('/', "-"));
+    let directory = beside(&installed.data, "diverged").join(name);
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
+    made.with_context(|| format!("cannot make {}", directory.display()))?;
+    give(installed, &directory).map(|()| directory)
+}
+
+/// Makes it the server's user's.
+pub(crate) fn give(installed: &Installation, path: &Path) -> Result<()> {
+    let (user, group) = (installed.user.uid.as_raw(), installed.user.gid.as_raw());
+    chown(path, Some(user), Some(group)).with_context(|| format!("cannot give {} to its user", path.display()))
+}
+
 /// Copies the log from the place where the ways part: what was acknowledged here and nowhere else is in it, for whoever
 /// wants to look with pg_waldump.
 fn keep_aside(run: &Run, installed: &Installation, own: &Position, standing: Standing) -> Result<()> {
     let Standing::Diverged(left) = standing else { return Ok(()) };
-    let directory =
-        aside(installed).join(format!("timeline-{}-from-{}", own.timeline, left.to_string().replace('/', "-")));
-    let (user, group) = (installed.user.uid.as_raw(), installed.user.gid.as_raw());
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(&directory)
-        .with_context(|| format!("cannot make {}", directory.display()))?;
-    chown(&directory, Some(user), Some(group))?;
+    let directory = directory_aside(installed, own.timeline, left)?;
     let mut kept = 0;
     for (segment, path) in wal::segments(&installed.data)? {
         if segment.timeline == own.timeline && segment.range.end > left.0 {
             let to = directory.join(path.file_name().unwrap_or_default());
             fs::copy(&path, &to).with_context(|| format!("cannot copy {} to {}", path.display(), to.display()))?;
-            chown(&to, Some(user), Some(group))?;
+            give(installed, &to)?;
             kept += 1;
         }
     }

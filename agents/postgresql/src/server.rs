@@ -44,12 +44,16 @@ pub(crate) struct Slot {
     pub(crate) kept: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Standby {
     /// The newest that the server itself knows of.
     pub(crate) timeline: u32,
     /// The end of the log that it has received or found on its own disk.
     pub(crate) lsn: Lsn,
+    /// That of the log that it has replayed, by its control file, which may not know of the newest.
+    pub(crate) own_timeline: u32,
+    /// The end of what it has replayed.
+    pub(crate) replayed: Lsn,
     /// Bytes between the primary's log, as far as it knows it, and what it has replayed. None: it knows nothing of one.
     pub(crate) lag: Option<u64>,
     pub(crate) streaming: bool,
@@ -140,7 +144,9 @@ impl Standby {
         let control = control.as_deref().map_or(Ok(1), str::parse).context("the timeline of the control file")?;
         Ok(Self {
             timeline: source.as_ref().map_or(0, |source| source.timeline).max(control),
+            own_timeline: control,
             lsn: received.max(replayed),
+            replayed,
             lag: known.flatten().map(|known| known.0.saturating_sub(replayed.0)),
             streaming: source.is_some(),
             source,

@@ -5,6 +5,7 @@ use ocf::{Done, Failure, LAST_RESORT, Lapse, NEVER, Run};
 
 use crate::base_backup;
 use crate::control::ClusterState;
+use crate::half_record;
 use crate::installation::Installation;
 use crate::judgement::{self, Seen, WAS_PRIMARY};
 use crate::lacking;
@@ -73,6 +74,7 @@ pub(crate) fn bring_up(run: &Run, settings: &Settings, installed: &Installation)
     if let Some((standing, own)) = parted_by_disk(run, installed)? {
         return rejoin::rejoin(run, settings, installed, standing, &own);
     }
+    half_record::put_aside(run, installed)?;
     let standby = launch::as_standby(run, settings, installed)?;
     // Only a server that has replayed its log knows where that ends.
     match parted(run, installed, &standby)? {

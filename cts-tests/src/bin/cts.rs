@@ -127,6 +127,8 @@ const CHECKS: &[Check] = &[
             "--test",
             "postgresql_faults",
             "--test",
+            "postgresql_half_record",
+            "--test",
             "postgresql_replication",
             "--test",
             "postgresql_roles",

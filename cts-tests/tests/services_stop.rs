@@ -78,7 +78,7 @@ fn what_ignores_a_signal_gets_the_next_one() -> Result<()> {
         let run = format!("{}/run", services.places().home("hvmail-half"));
         services.lay_down(&[Item::program(run, "#!/bin/sh\ntrap '' TERM\nexec sleep infinity\n")])?;
         // supervise hears nothing in the first second after a start (supervise.c: `deepsleep(1)`).
-        let agent = promotable()?.set("stop_escalation", "500ms 500ms 5s").set("settle_time", "1100ms");
+        let agent = promotable()?.set("stop_escalation", "500ms 2s 5s").set("settle_time", "1500ms");
         agent.succeeds(&["start", "promote"])?;
         let (deaf, half) = (until_it_sleeps(services, "hvmail-deaf")?, until_it_sleeps(services, "hvmail-half")?);
         let both = format!(

@@ -215,7 +215,7 @@ fn in_a_node_it_is_installed_used_and_removed() -> Result<()> {
         assert_eq!(node.text(&["rpm", "--query", "--qf", query, PACKAGE])?, FILES);
         assert_eq!(node.text(&["rpm", "--verify", "--nodeps", PACKAGE])?, "");
         assert_eq!(node.text(&["crm_resource", "--list-agents", "ocf:greenarrow"])?, AGENTS.join("\n") + "\n");
-        for (agent, parameter) in AGENTS.iter().zip(["pgdata", "ip_file", "service_dir"]) {
+        for (agent, parameter) in AGENTS.iter().zip(["drbd_resource", "pgdata", "ip_file", "service_dir"]) {
             let program = fs::metadata(node.path(&format!("{}/{agent}", installed::PROVIDER_DIRECTORY))?)?;
             assert_eq!(program.permissions().mode(), 0o100_755);
             is_found(&node, agent, parameter)?;
@@ -252,7 +252,9 @@ fn is_found(node: &Node, agent: &str, parameter: &str) -> Result<()> {
     let listed = node.text(&["pcs", "resource", "list", "ocf:greenarrow"])?;
     assert!(listed.lines().any(|line| line.starts_with(&format!("{name} - "))), "{listed}");
     let crm = node.text(&["crm", "ra", "info", &name])?;
-    assert!(crm.contains(&format!("\n{parameter} (")), "{crm}");
+    // A star marks what has to be set.
+    let shown = [format!("\n{parameter} ("), format!("\n{parameter}* (")];
+    assert!(shown.iter().any(|line| crm.contains(line)), "{crm}");
     let metadata = node.text(&["crm_resource", "--show-metadata", &name])?;
     let kept = node.read_file(&format!("/usr/share/resource-agents-greenarrow/metadata/{agent}.xml"))?;
     assert_eq!(metadata.trim_end(), kept.trim_end());

@@ -30,14 +30,32 @@ fn a_monitor_starts_no_program() -> Result<()> {
     packages::require(packages::CHECKS)?;
     with_servers(USUAL, || {
         let (_, agent) = primary()?;
-        agent.exits(8, "monitor")?;
-        let trace = ["strace", "-f", "-qq", "-e", "trace=execve,fork,vfork,clone,clone3", "-o", "/run/trace"];
-        ensure!(agent.command(&trace, "monitor").run()?.code() == Some(8));
-        let calls = fs::read_to_string("/run/trace")?;
-        let calls: Vec<_> = calls.lines().filter(|line| line.contains('(')).collect();
-        ensure!(calls.len() == 1 && calls[0].contains("execve("), "{calls:#?}");
-        Ok(())
+        starts_nothing(&agent)
     })
+}
+
+/// Also where Pacemaker runs: there is nothing to tell it of nodes whose names nobody said.
+#[test]
+fn a_monitor_starts_no_program_where_nodes_have_no_names() -> Result<()> {
+    packages::require(packages::CHECKS)?;
+    with_servers(USUAL, || {
+        fs::copy("/bin/sleep", "/run/pacemaker-execd")?;
+        let _daemon = command(["/run/pacemaker-execd", "60"]).start(Stdio::null())?;
+        let [(_, agent), _] = pair()?;
+        let agent = agent.set("primary_hosts", "192.0.2.9");
+        agent.succeeds(&["start", "promote"])?;
+        starts_nothing(&agent)
+    })
+}
+
+fn starts_nothing(agent: &Agent) -> Result<()> {
+    agent.exits(8, "monitor")?;
+    let trace = ["strace", "-f", "-qq", "-e", "trace=execve,fork,vfork,clone,clone3", "-o", "/run/trace"];
+    ensure!(agent.command(&trace, "monitor").run()?.code() == Some(8));
+    let calls = fs::read_to_string("/run/trace")?;
+    let calls: Vec<_> = calls.lines().filter(|line| line.contains('(')).collect();
+    ensure!(calls.len() == 1 && calls[0].contains("execve("), "{calls:#?}");
+    Ok(())
 }
 
 #[test]

@@ -22,7 +22,7 @@ use crate::wire::Wire;
 const CATCHES_UP: Duration = Duration::from_millis(500);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// What a primary has told of the other nodes: whether each has everything that was acknowledged.
+/// What a primary has told of the nodes, itself among them: whether each has everything that was acknowledged.
 type Told = BTreeMap<String, bool>;
 
 pub(crate) fn attribute(run: &Run) -> String {
@@ -40,12 +40,22 @@ pub(crate) fn of_this_node(run: &Run) -> Result<Option<String>> {
 /// cease to wait for them.
 pub(crate) fn mark(run: &Run, settings: &Settings, streaming: &[&str]) -> Result<()> {
     let own = peers::own_name(run);
-    let mut told = record::told(&run.store);
-    if told.is_empty() {
-        // Of another time: whoever is promoted has, by definition, everything.
-        tell(run, &own, None)?;
+    let known = settings.hosts.other_nodes(&own);
+    if known.is_empty() {
+        return Ok(());
     }
-    for node in lacking(settings.sync, &settings.hosts.other_nodes(&own), streaming, &told) {
+    let mut told = record::told(&run.store);
+    if !told.contains_key(&own) {
+        // Of another time: whoever is promoted has, by definition, everything.
+        match tell(run, &own, None) {
+            Ok(()) => {
+                told.insert(own.clone(), true);
+                record::tell(&run.store, &told)?;
+            }
+            Err(error) => run.log.warning(&format!("{error:#}")),
+        }
+    }
+    for node in lacking(settings.sync, &known, streaming, &told) {
         tell(run, &node, Some(&own)).with_context(|| format!("commits still wait for {node}"))?;
         run.log.info(&format!("{node} is not promoted before it has what {own} writes from here on"));
         told.insert(node, false);

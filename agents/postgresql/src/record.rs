@@ -11,7 +11,7 @@ use crate::position::Lsn;
 const ROLE: &str = "role";
 /// A standby streamed since it was started.
 const STREAMED: &str = "streamed";
-/// Which other nodes have everything, as the cluster was told: lines `NODE=true|false`.
+/// Which nodes have everything, as the cluster was told: lines `NODE=true|false`.
 const TOLD: &str = "told";
 /// Since when, and the primary that wrote without this node: `SECONDS NODE`.
 const LACKS: &str = "lacks";
@@ -102,7 +102,7 @@ pub(crate) fn note_streaming(store: &Store) -> Result<()> {
     store.write(STREAMED, "")
 }
 
-/// What was told of the other nodes since this one was promoted.
+/// What was told of the nodes since this one was promoted.
 pub(crate) fn told(store: &Store) -> BTreeMap<String, bool> {
     let text = store.read(TOLD).ok().flatten().unwrap_or_default();
     let pairs = text.lines().filter_map(|line| line.rsplit_once('='));

@@ -185,6 +185,16 @@ impl Pair {
         self.healthy()
     }
 
+    /// The server writes a thousand rows that no other receives, and its node loses its power before anybody has noticed
+    /// that it writes alone: a standby that has been told so would not be promoted.
+    pub fn die_with_rows_of_its_own(&self, primary: &Server) -> Result<()> {
+        let node = self.cluster.node(&primary.name)?;
+        node.cable_cut()?;
+        primary.sql("SET synchronous_commit = local; INSERT INTO audit SELECT generate_series(-1000, -1)")?;
+        node.power_cut()?;
+        node.cable_mend()
+    }
+
     /// The server of the node of that name.
     pub fn server(&self, name: &str) -> Result<&Server> {
         self.servers.iter().find(|server| server.name == name).with_context(|| format!("no node is called {name}"))

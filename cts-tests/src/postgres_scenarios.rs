@@ -252,9 +252,7 @@ fn allow_standby_later(pair: &Pair, primary: &Server, behind: &Server) -> Result
 fn diverged(pair: &Pair) -> Result<()> {
     let (began, (old, standbys)) = (Instant::now(), pair.primary()?);
     let (old, new) = (old.clone(), standbys[0].clone());
-    old.refuse_standbys(&[&new.address], true)?;
-    old.sql("INSERT INTO audit SELECT generate_series(-1000, -1)")?;
-    pair.cluster.node(&old.name)?.power_cut()?;
+    pair.die_with_rows_of_its_own(&old)?;
     let promoted = || Ok(pair.primary().is_ok_and(|(primary, _)| primary.name == new.name));
     wait::until("the other node to be promoted", SETTLE, wait::TOOL, promoted)?;
     pair.healthy()?;

@@ -15,12 +15,7 @@ fn an_old_primary_with_rows_of_its_own_is_refused_and_rewound_when_asked() -> Re
         pair.play("old primary with rows of its own", |pair| {
             let (old, standbys) = pair.primary()?;
             let (old, new) = (old.clone(), standbys[0].clone());
-            // Nobody has noticed yet that it writes alone.
-            let node = pair.cluster.node(&old.name)?;
-            node.cable_cut()?;
-            old.sql("INSERT INTO audit SELECT generate_series(-1000, -1)")?;
-            node.power_cut()?;
-            node.cable_mend()?;
+            pair.die_with_rows_of_its_own(&old)?;
             let promoted = || Ok(pair.primary().is_ok_and(|(primary, _)| primary.name == new.name));
             wait::until("the other node to be promoted", SETTLE, wait::TOOL, promoted)?;
             // It comes back, and is not started as if nothing were wrong.

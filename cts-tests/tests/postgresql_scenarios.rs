@@ -9,10 +9,15 @@ use cts_tests::postgres::{Server, USUAL};
 use cts_tests::postgres_pair::{Pair, address, with_cluster};
 use cts_tests::wait;
 
-/// The node of the primary loses its power; another one is promoted, and the old primary comes back as a standby.
+/// The node of the primary loses its power.
 fn power_cut(pair: &Pair) -> Result<(Server, Server)> {
+    after(pair, |primary| pair.cluster.node(&primary.name)?.power_cut())
+}
+
+/// Another one is promoted, and the old primary comes back as a standby.
+fn after(pair: &Pair, power_cut: impl FnOnce(&Server) -> Result<()>) -> Result<(Server, Server)> {
     let (old, began) = (pair.primary()?.0.clone(), Instant::now());
-    pair.cluster.node(&old.name)?.power_cut()?;
+    power_cut(&old)?;
     let moved = || Ok(pair.primary().is_ok_and(|(primary, _)| primary.name != old.name));
     wait::until("another node to be promoted", SETTLE, wait::TOOL, moved)?;
     pair.healthy()?;
@@ -33,12 +38,7 @@ fn where_nobody_waits_what_is_lost_is_counted_and_kept_aside() -> Result<()> {
             Ok(())
         })?;
         pair.play("rows of its own, and a base backup", |pair| {
-            let (primary, standbys) = pair.primary()?;
-            let (before, other) = (primary.clone(), standbys[0].clone());
-            before.refuse_standbys(&[&other.address], true)?;
-            before.sql("INSERT INTO audit SELECT generate_series(-1000, -1)")?;
-            let (old, new) = power_cut(pair)?;
-            ensure!(old.name == before.name);
+            let (old, new) = after(pair, |primary| pair.die_with_rows_of_its_own(primary))?;
             old.await_replay(&new)?;
             ensure!(old.sql("SELECT count(*) FROM audit WHERE id < 0")? == "0", "the rows of its own are still there");
             let log = pair.log(&old)?;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ocf::{Failure, Finding, Found, Lapse, NEVER, Program, Run, State};
+use ocf::{Failure, Finding, Found, Lapse, NEVER, Program, Run};
 use quick_xml::events::Event;
 
 use crate::apart::{self, Apart};
@@ -24,12 +24,12 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
         return Err(Failure::not_configured("parameter drbd_resource is not set"));
     }
     let (looked, mute) = look(run, settings)?;
-    let Some(seen) = looked else { return Ok(absent(run, facts(run, settings, None))) };
+    let Some(seen) = looked else { return Ok(absent(run, judge(&facts(run, settings, None)))) };
     let probe = run.environment.probe();
     let mut facts = facts(run, settings, Some(&seen));
     facts.besides.extend(mute);
     let finding = judge(&facts);
-    let Some(resource) = &seen.resource else { return Ok(absent(run, facts)) };
+    let Some(resource) = &seen.resource else { return Ok(absent(run, finding)) };
     // A probe tells as well: Pacemaker keeps a Primary that it finds only where that has a score.
     if !resource.primary() && apart::would_lose(run, facts.parted) {
         // Its promotion would be refused, again and again.
@@ -61,19 +61,17 @@ fn look(run: &Run, settings: &Settings) -> Result<(Option<Seen>, Option<String>)
 }
 
 /// A resource that is down has no score: it would be promoted for it.
-fn absent(run: &Run, facts: Facts) -> Finding {
+fn absent(run: &Run, finding: Finding) -> Finding {
     if !run.environment.probe() {
         run.cluster().promotion_score(None);
     }
-    let finding = judge(&Facts { started: facts.started && !run.environment.probe(), ..facts });
-    debug_assert_eq!(finding.state, State::NotRunning);
     finding
 }
 
 fn facts(run: &Run, settings: &Settings, seen: Option<&Seen>) -> Facts {
     let mut facts = Facts {
         name: settings.name.clone(),
-        started: run.store.read(STARTED).is_ok_and(|record| record.is_some()),
+        started: !run.environment.probe() && run.store.read(STARTED).is_ok_and(|record| record.is_some()),
         two_primaries: run.environment.promoted_max().is_some_and(|most| most > 1),
         alone_until_promoted: settings.connect_only_after_promote,
         besides: settings.wrong.iter().cloned().collect(),

@@ -38,6 +38,8 @@ struct Event {
     fenced_to_writable: Option<f64>,
     /// Whether the old primary streamed again by itself, with no fencing but the one that the event calls for.
     returned: bool,
+    /// Whether the node that was left, or fenced, was promoted again instead of the standby.
+    promoted_again: bool,
     fencings: usize,
 }
 
@@ -64,7 +66,7 @@ pub(crate) fn measure(table: &Table, rounds: usize) -> Result<()> {
     let lost = |seen: &Seen| format!("{} of {}", seen.lost, seen.acknowledged);
     each(table, "acknowledged rows lost", &ours, &peers, lost, "0", Some(ours.lost == 0));
     println!(
-        "\n{} planned moves and {} power cuts of ours, {} and {} of each peer; medians. Ours with sync=prefer rejoin=rewind and primary-ips, \
+        "\n{} planned moves and {} power cuts of ours, {} and {} of PAF, {} and {} of heartbeat:pgsql; medians. Ours with sync=prefer rejoin=rewind and primary-ips, \
          the peers asynchronous and with IPaddr2. Monitors every 3 s and 4 s; the processor time is what pacemaker-execd's children took in a \
          minute (cutime and cstime of /proc/PID/stat), that of the address's monitor excluded. Programs started: strace \
          of pacemaker-execd. An old primary that had not come back after {} s, or was fenced again, got a new base backup.",
@@ -72,6 +74,8 @@ pub(crate) fn measure(table: &Table, rounds: usize) -> Result<()> {
         ours.cuts.len(),
         peers[0].moves.len(),
         peers[0].cuts.len(),
+        peers[1].moves.len(),
+        peers[1].cuts.len(),
         RETURN.as_secs()
     );
     Ok(())
@@ -111,7 +115,9 @@ fn returns(table: &Table, ours: &Seen, peers: &[Seen; 2]) {
             let events = events(seen);
             let back = events.iter().filter(|event| event.returned).count();
             let fencings: usize = events.iter().map(|event| event.fencings).sum();
-            format!("{back} of {}, {fencings} fencings", events.len())
+            let again = events.iter().filter(|event| event.promoted_again).count();
+            let again = if again == 0 { String::new() } else { format!(", promoted itself again in {again}") };
+            format!("{back} of {}, {fencings} fencings{again}", events.len())
         };
         let what = if planned { "planned move" } else { "power cut" };
         let met = events(ours).iter().all(|event| event.returned);
@@ -179,46 +185,57 @@ fn measured(pair: &Pair, rounds: usize) -> Result<Seen> {
     // The old primary of a peer has to be repaired by and by, which takes a minute each time.
     let rounds = if contender == Contender::Greenarrow { rounds * 2 } else { rounds };
     for _ in 0..rounds {
-        moves.push(planned_move(pair)?);
-        log(contender, "planned move", moves.last());
+        moves.extend(played(contender, "planned move", planned_move(pair))?);
     }
     for _ in 0..rounds {
-        cuts.push(power_cut(pair)?);
-        log(contender, "power cut", cuts.last());
+        cuts.extend(played(contender, "power cut", power_cut(pair))?);
     }
     let acknowledged: BTreeSet<u64> = pair.writer.acknowledged();
     Ok(Seen { contender, moves, cuts, processor, started, acknowledged: acknowledged.len(), lost: pair.lost()? })
 }
 
-/// Each event as it is seen, on standard error, which leaves the table whole.
-fn log(contender: Contender, what: &str, event: Option<&Event>) {
-    eprintln!("{}: {what}: {event:?}", contender.name());
+/// Each event as it is seen, on standard error, which leaves the table whole. What cannot be played to its end with a peer is
+/// said there and does not count.
+fn played(contender: Contender, what: &str, event: Result<Event>) -> Result<Option<Event>> {
+    let name = contender.name();
+    match event {
+        Err(error) if contender != Contender::Greenarrow => {
+            eprintln!("{name}: {what}: not played to its end: {error:#}");
+            Ok(None)
+        }
+        event => {
+            let event = event?;
+            eprintln!("{name}: {what}: {event:?}");
+            Ok(Some(event))
+        }
+    }
 }
 
 fn planned_move(pair: &Pair) -> Result<Event> {
     let (old, new) = settled(pair)?;
     let began = Instant::now();
     pair.cluster.move_to(CLONE, true, pair.cluster.node(&new.name)?)?;
-    let outage = taken_over(pair, &new, began)?;
+    let (outage, promoted_again) = taken_over(pair, &new, began)?;
     explain(pair, &new, outage > PLANNED)?;
     pair.cluster.wait_idle()?;
     pair.cluster.clear(CLONE)?;
     let returned = returns_or_is_repaired(pair, &old, &new, began, 0)?;
-    Ok(Event { outage, fenced_to_writable: None, returned, fencings: pair.cluster.switch.since(began).len() })
+    let fencings = pair.cluster.switch.since(began).len();
+    Ok(Event { outage, fenced_to_writable: None, returned, promoted_again, fencings })
 }
 
 fn power_cut(pair: &Pair) -> Result<Event> {
     let (old, new) = settled(pair)?;
     let began = Instant::now();
     pair.cluster.node(&old.name)?.power_cut()?;
-    let outage = taken_over(pair, &new, began)?;
+    let (outage, promoted_again) = taken_over(pair, &new, began)?;
     let fencing = pair.cluster.switch.since(began).into_iter().next().context("nobody was fenced")?;
     let writable = pair.writer.first_after(fencing.done).context("nothing was written")?;
     let fenced_to_writable = (writable - fencing.done).as_secs_f64();
     explain(pair, &new, fenced_to_writable > WRITABLE)?;
     let returned = returns_or_is_repaired(pair, &old, &new, began, 1)?;
     let fencings = pair.cluster.switch.since(began).len();
-    Ok(Event { outage, fenced_to_writable: Some(fenced_to_writable), returned, fencings })
+    Ok(Event { outage, fenced_to_writable: Some(fenced_to_writable), returned, promoted_again, fencings })
 }
 
 /// Waits until all is well, and a little more, so that an event meets a cluster at rest; the primary and the standby.
@@ -243,16 +260,19 @@ fn explain(pair: &Pair, new: &Server, slow: bool) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the client writes again, which asks nothing of the cluster; how long it could not.
-fn taken_over(pair: &Pair, new: &Server, began: Instant) -> Result<f64> {
+/// Waits until the client writes again, which asks nothing of the cluster; how long it could not, and whether another node
+/// than `new` is the primary then, which only a peer is forgiven.
+fn taken_over(pair: &Pair, new: &Server, began: Instant) -> Result<(f64, bool)> {
     let silent = |limit: u64| pair.writer.silence() > Duration::from_millis(limit);
     wait::until("the client to be interrupted", SETTLE, wait::QUICK, || Ok(silent(250)))?;
     wait::until("the client to write again", SETTLE, wait::QUICK, || Ok(!silent(100)))?;
     std::thread::sleep(AFTERMATH);
     let outage = pair.writer.outage(began).as_secs_f64();
     let primary = pair.primary()?.0;
-    ensure!(primary.name == new.name, "{} was to be the primary, and {} is", new.name, primary.name);
-    Ok(outage)
+    let another = primary.name != new.name;
+    let ours = pair.contender == Contender::Greenarrow;
+    ensure!(!(ours && another), "{} was to be the primary, and {} is", new.name, primary.name);
+    Ok((outage, another))
 }
 
 /// Whether the old primary streams again by itself within [`RETURN`] and with no more than `fencings`; where it does not,
@@ -269,7 +289,9 @@ fn returns_or_is_repaired(pair: &Pair, old: &Server, new: &Server, began: Instan
         std::thread::sleep(wait::TOOL);
     };
     if !returned {
-        pair.reseed(old, new).with_context(|| format!("repairing {}", old.name))?;
+        let kept = pair.primary().is_ok_and(|(primary, _)| primary.name == old.name);
+        let (broken, source) = if kept { (new, old) } else { (old, new) };
+        pair.reseed(broken, source).with_context(|| format!("repairing {}", broken.name))?;
     }
     Ok(returned)
 }

@@ -22,6 +22,9 @@ use crate::{installed, isolation, process, wait};
 /// Where the driver's directory for a node appears inside it.
 pub const SHARE_IN_NODE: &str = "/run/rig";
 
+/// Where `rig-stopwatch` writes in a node.
+pub const STOPWATCH_RECORD: &str = "/run/rig/monitors";
+
 /// A node; shared between the test and the power switch, hence its own locking.
 #[derive(Debug)]
 pub struct Node {

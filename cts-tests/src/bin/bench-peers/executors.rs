@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cts_tests::command::command;
-use cts_tests::node::Node;
-use cts_tests::process;
+use cts_tests::node::{Node, STOPWATCH_RECORD};
+use cts_tests::{installed, process};
 use nix::sys::signal::Signal;
 use nix::unistd::{SysconfVar, sysconf};
 
@@ -32,6 +32,31 @@ pub(crate) fn processor_time_a_minute<'nodes>(nodes: impl IntoIterator<Item = &'
     let a_second = f64::from(i32::try_from(tick)?);
     let minutes = began.elapsed().as_secs_f64() / 60.0;
     Ok(before.iter().zip(after).map(|(before, after)| f64::from(after - before) / a_second / minutes).collect())
+}
+
+/// User and system time of one monitor by the agent at `path`, with all that it starts, in seconds: the median on each of these
+/// nodes. A stopwatch stands in the agent's place for that long.
+pub(crate) fn processor_time_of_monitors<'nodes>(
+    nodes: impl IntoIterator<Item = &'nodes Node> + Clone,
+    path: &str,
+) -> Result<Vec<f64>> {
+    let measured = format!("{path}.measured");
+    for node in nodes.clone() {
+        node.text(&["cp", "--preserve=all", path, &measured])?;
+        let beside = format!("{path}.new");
+        node.install(&installed::rig_program("rig-stopwatch")?, &beside, 0o755)?;
+        node.text(&["mv", &beside, path])?;
+    }
+    std::thread::sleep(STEADY);
+    let taken = nodes.into_iter().map(|node| {
+        node.text(&["cp", "--preserve=all", &measured, &format!("{path}.new")])?;
+        node.text(&["mv", &format!("{path}.new"), path])?;
+        let lines = node.text(&["cat", STOPWATCH_RECORD])?;
+        let seconds: Vec<f64> = lines.lines().map(|line| Ok(line.parse::<f64>()? / 1e6)).collect::<Result<_>>()?;
+        ensure!(seconds.len() > 5, "{} monitors in {STEADY:?} on {}", seconds.len(), node.name);
+        Ok(median(seconds.into_iter()))
+    });
+    taken.collect()
 }
 
 fn executor(node: &Node) -> Result<u32> {

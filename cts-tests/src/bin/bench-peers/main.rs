@@ -116,7 +116,7 @@ fn every_section(arguments: &ArgMatches, rounds: usize, markdown: bool) -> Resul
     packages::require(packages::PEERS)?;
     installed::build(&["primary-ips", "services", "postgresql"])?;
     postgres::tree(USUAL)?;
-    build_hello()?;
+    build_own()?;
     println!("{}", table::machine()?);
     let chosen: Option<Vec<&String>> = arguments.get_many("only").map(Iterator::collect);
     for section in SECTIONS {
@@ -134,11 +134,12 @@ fn every_section(arguments: &ArgMatches, rounds: usize, markdown: bool) -> Resul
     Ok(())
 }
 
-/// In the same profile as the agents.
-fn build_hello() -> Result<()> {
+/// What is measured against, and what measures, in the same profile as the agents.
+fn build_own() -> Result<()> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     command([cargo])
-        .args(["build", "--quiet", "--release", "--package", "cts-tests", "--bin", "hello", "--target-dir"])
+        .args(["build", "--quiet", "--release", "--package", "cts-tests"])
+        .args(["--bin", "hello", "--bin", "rig-stopwatch", "--target-dir"])
         .arg(installed::target_directory()?)
         .directory(installed::workspace())
         .within(Duration::from_secs(20 * 60))

@@ -22,6 +22,11 @@ pub(crate) struct Word {
 
 /// Asks the agent of a resource, if it is one of greenarrow's.
 pub(crate) fn ask(resource: &Resource, node: &str) -> Option<Word> {
+    act(resource, node, "monitor", &[])
+}
+
+/// The same with another action, and with variables that only that one knows.
+pub(crate) fn act(resource: &Resource, node: &str, action: &str, variables: &[(&str, &str)]) -> Option<Word> {
     let kind = resource.agent.strip_prefix("ocf:greenarrow:")?;
     if kind.contains('/') || kind.starts_with('.') {
         return None;
@@ -40,8 +45,9 @@ pub(crate) fn ask(resource: &Resource, node: &str) -> Option<Word> {
         ("OCF_RESKEY_CRM_meta_timeout", &milliseconds),
         ("HA_LOGFACILITY", "none"),
     ];
-    let program = Program::new(&format!("{DIRECTORY}/{kind}")).args(["monitor"]);
-    let program = fixed.into_iter().fold(program, |program, (name, value)| program.variable(name, value));
+    let program = Program::new(&format!("{DIRECTORY}/{kind}")).args([action]);
+    let given = fixed.into_iter().chain(variables.iter().copied());
+    let program = given.fold(program, |program, (name, value)| program.variable(name, value));
     let program = match resource.promotable {
         Some(_) => program.variable("OCF_RESKEY_CRM_meta_promoted_max", "1"),
         None => program,

@@ -8,6 +8,7 @@ mod cib;
 mod command_line;
 mod crm_mon;
 mod findings;
+mod ips;
 mod make;
 mod picture;
 mod preflight;
@@ -63,6 +64,7 @@ fn run(name: Name, matches: &ArgMatches) -> Result<u8> {
         Name::MakeSecondary => make::secondary(&options(matches, matches.get_flag("stop"))),
         Name::Ha => match matches.subcommand() {
             Some(("status", matches)) => status(matches),
+            Some(("ips", matches)) => ips::run(matches),
             Some(("preflight", matches)) => make::preflight(matches.get_one("node")),
             _ => {
                 let _ = write!(stdout(), "{}", command(name).render_help());

@@ -1,5 +1,8 @@
 //! hvmail_ha status and preflight in a real pair, healthy and harmed; and what the commands refuse when a node is gone.
 
+#[path = "hvmail_ha_status/ips.rs"]
+mod ips;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -135,12 +138,14 @@ fn attrd_hangs(pair: &Pair) -> Result<()> {
 
 #[test]
 fn a_pair_is_shown_as_it_is() -> Result<()> {
+    packages::require(packages::SSH)?;
     with_pair(|pair| {
         healthy(pair)?;
         on_a_terminal(pair)?;
         a_constraint_is_left(pair)?;
         a_service_is_down(pair)?;
         another_list(pair)?;
+        ips::lists_are_compared_checked_and_copied(pair)?;
         attrd_hangs(pair)
     })
 }
@@ -237,6 +242,7 @@ fn without_a_cluster_the_answer_is_unknown_and_comes_soon() -> Result<()> {
         ends(&node.run(&["hvmail_make_primary"])?, UNKNOWN, &[remedy])?;
         ends(&node.run(&["hvmail_make_secondary", "--stop"])?, UNKNOWN, &[remedy])?;
         ends(&node.run(&["hvmail_make_primary", "--accept-data-loss=all"])?, UNKNOWN, &["peer-unseen", "database"])?;
+        ips::without_a_cluster(&node)?;
         ensure!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
         Ok(())
     })

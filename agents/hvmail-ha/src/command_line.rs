@@ -46,6 +46,8 @@ Examples:
   hvmail_ha status --nagios        one line, with the exit status of a Nagios plugin
   hvmail_ha status --prometheus > /var/lib/node_exporter/hvmail_ha.prom
   hvmail_ha preflight n2           could n2 take over now?
+  hvmail_ha configure              asks, and prints a configuration for the cluster
+  hvmail_ha configure --check      is the cluster configured as it should be?
 
 hvmail_make_secondary(8) and hvmail_make_primary(8) move the Primary role.";
 
@@ -138,6 +140,7 @@ fn ha() -> Command {
         .subcommand(status)
         .subcommand(preflight)
         .subcommand(crate::ips::command())
+        .subcommand(crate::configure::command())
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {

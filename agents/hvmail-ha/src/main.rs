@@ -6,6 +6,7 @@ mod agents;
 mod captured;
 mod cib;
 mod command_line;
+mod configure;
 mod crm_mon;
 mod findings;
 mod ips;
@@ -65,6 +66,7 @@ fn run(name: Name, matches: &ArgMatches) -> Result<u8> {
         Name::Ha => match matches.subcommand() {
             Some(("status", matches)) => status(matches),
             Some(("ips", matches)) => ips::run(matches),
+            Some(("configure", matches)) => configure::run(matches),
             Some(("preflight", matches)) => make::preflight(matches.get_one("node")),
             _ => {
                 let _ = write!(stdout(), "{}", command(name).render_help());

@@ -25,8 +25,21 @@ pub(crate) fn state() -> Result<Monitored> {
 
 /// The cluster's configuration.
 pub(crate) fn configuration() -> Result<Configuration> {
+    Configuration::parse(&configuration_text()?)
+}
+
+/// The same as it stands.
+pub(crate) fn configuration_text() -> Result<String> {
     let output = run(Program::new("cibadmin").args(["--query", "--scope", "configuration"]), PATIENCE)?;
-    Configuration::parse(&output.success("cibadmin").with_context(not_running)?.stdout)
+    Ok(output.success("cibadmin").with_context(not_running)?.stdout)
+}
+
+/// drbd.conf as drbdadm understands it. None where it is not installed or does not understand it.
+pub(crate) fn drbd_dump() -> Option<String> {
+    let program = Program::new("drbdadm");
+    program.path()?;
+    let output = run(program.args(["dump-xml"]), PATIENCE).ok()?;
+    output.success("drbdadm").ok().map(|output| output.stdout)
 }
 
 fn not_running() -> String {

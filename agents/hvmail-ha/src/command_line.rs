@@ -137,6 +137,7 @@ fn ha() -> Command {
         .after_help(EXAMPLES_OF_HA)
         .subcommand(status)
         .subcommand(preflight)
+        .subcommand(crate::completions::command())
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {

@@ -6,6 +6,7 @@ mod agents;
 mod captured;
 mod cib;
 mod command_line;
+mod completions;
 mod crm_mon;
 mod findings;
 mod make;
@@ -64,6 +65,7 @@ fn run(name: Name, matches: &ArgMatches) -> Result<u8> {
         Name::Ha => match matches.subcommand() {
             Some(("status", matches)) => status(matches),
             Some(("preflight", matches)) => make::preflight(matches.get_one("node")),
+            Some(("completions", matches)) => Ok(completions::run(matches)),
             _ => {
                 let _ = write!(stdout(), "{}", command(name).render_help());
                 Ok(UNKNOWN)

@@ -190,13 +190,31 @@ fn peer_is_fenced(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
+/// Before Pacemaker starts, the configuration is what it left on the disk.
+fn at_boot(node: &Node) -> Result<()> {
+    let look = || node.run(&["hvmail_make_secondary", "--boot"]);
+    ends(&look()?, OK, &["nothing of the pair is active here without the cluster"])?;
+    let listed = node.read_file(IP_FILE)?.lines().next().unwrap_or_default().to_owned();
+    node.text(&["ip", "addr", "add", &listed, "dev", "eth0"])?;
+    let found = look()?;
+    println!("{}", found.all());
+    ends(&found, 1, &["ips is active, and not by the cluster", "take the addresses out of"])?;
+    node.text(&["ip", "addr", "del", &listed, "dev", "eth0"])?;
+    ends(&look()?, OK, &["nothing of the pair is active here"])
+}
+
 /// A peer whose fencing does not succeed may still be Primary, whatever the operator says.
 fn peer_is_unclean(pair: &Pair) -> Result<()> {
     let here = pair.cluster.any()?;
     let peer = pair.cluster.peer(here)?;
     peer.power_on()?;
+    at_boot(peer)?;
     peer.start_cluster()?;
     let primary = pair.healthy()?;
+    // In a cluster, what it has started is sound.
+    for node in &pair.cluster.nodes {
+        ends(&pair.run(node, &["hvmail_make_secondary", "--boot"])?, OK, &["active here beside the cluster"])?;
+    }
     let peer = pair.cluster.peer(primary)?;
     // The switch is on the network that is cut: neither can have the other fenced.
     peer.cable_cut()?;

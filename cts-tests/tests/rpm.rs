@@ -169,6 +169,7 @@ const FILES: &str = "\
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/postgresql
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/primary-ips
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/services
+100644 root:root /usr/lib/systemd/system/hvmail-secondary.service
 100755 root:root /usr/sbin/greenarrow-drbd-fence
 100755 root:root /usr/sbin/hvmail_ha
 120777 root:root /usr/sbin/hvmail_make_primary
@@ -233,6 +234,7 @@ fn in_a_node_it_is_installed_used_and_removed() -> Result<()> {
             assert_eq!(node.text(&[command, "--version"])?, format!("{command} {VERSION}\n"));
         }
         shells_complete(&node)?;
+        the_unit_is_sound(&node)?;
         is_verified(&node)?;
 
         assert_eq!(node.run(&["rpm", "--erase", "--force-debian", PACKAGE])?.all(), "");
@@ -270,6 +272,19 @@ fn shells_complete(node: &Node) -> Result<()> {
         node.text(&["zsh", "-f", "-c", &load])?;
         assert!(node.read_file(&page)?.starts_with(&format!("#compdef {command}\n")));
     }
+    Ok(())
+}
+
+/// systemd reads it without a complaint, and it is not enabled by its installation.
+fn the_unit_is_sound(node: &Node) -> Result<()> {
+    let unit = "hvmail-secondary.service";
+    let verified = node.run(&["systemd-analyze", "verify", &format!("/usr/lib/systemd/system/{unit}")])?;
+    assert_eq!((verified.code(), verified.all().as_str()), (Some(0), ""));
+    let enabled = node.run(&["systemctl", "is-enabled", unit])?;
+    assert_eq!(enabled.stdout.trim(), "disabled", "{}", enabled.all());
+    // What it runs finds nothing here, and no cluster.
+    let boot = node.run(&["hvmail_make_secondary", "--boot"])?;
+    assert!(boot.code() == Some(0) && boot.stdout.contains("nothing of the pair is active here"), "{}", boot.all());
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! by three names; it speaks to Pacemaker through its tools and their XML.
 
 mod agents;
+mod boot;
 #[cfg(test)]
 mod captured;
 mod cib;
@@ -61,6 +62,7 @@ fn run(name: Name, matches: &ArgMatches) -> Result<u8> {
     }
     match name {
         Name::MakePrimary => make::primary(&options(matches, false)),
+        Name::MakeSecondary if matches.get_flag("boot") => boot::look(),
         Name::MakeSecondary => make::secondary(&options(matches, matches.get_flag("stop"))),
         Name::Ha => match matches.subcommand() {
             Some(("status", matches)) => status(matches),

@@ -46,6 +46,7 @@ Examples:
   hvmail_ha status --nagios        one line, with the exit status of a Nagios plugin
   hvmail_ha status --prometheus > /var/lib/node_exporter/hvmail_ha.prom
   hvmail_ha preflight n2           could n2 take over now?
+  hvmail_ha rejoin                 bring back, on this node, what has gone its own way
 
 hvmail_make_secondary(8) and hvmail_make_primary(8) move the Primary role.";
 
@@ -146,6 +147,7 @@ fn ha() -> Command {
         .after_help(EXAMPLES_OF_HA)
         .subcommand(status)
         .subcommand(preflight)
+        .subcommand(crate::rejoin::command())
         .subcommand(crate::completions::command())
 }
 

@@ -191,7 +191,15 @@ fn of_failures(picture: &Picture, all: &mut Vec<Finding>) {
             failure.node == picture.here && picture.word(&failure.resource).is_some_and(crate::agents::Word::is_sound);
         let past = if over { "; over by now" } else { "" };
         let what = format!("{}{past}", sentence(failure));
-        let remedy = format!("seen to? crm_resource --cleanup --resource {} --node {}", failure.resource, failure.node);
+        let cleanup = format!("crm_resource --cleanup --resource {} --node {}", failure.resource, failure.node);
+        let reason = failure.reason.as_deref().unwrap_or_default();
+        // The words of ocf:greenarrow:postgresql, with whose start only the operator can go on.
+        let parted = ["parted from the primary", "does not occur in the primary's history", "interrupted pg_rewind"];
+        let remedy = if failure.task == "start" && parted.iter().any(|words| reason.contains(words)) {
+            format!("on {}: hvmail_ha rejoin shows what it would throw away", failure.node)
+        } else {
+            format!("seen to? {cleanup}")
+        };
         all.push(found(severity, Some(&failure.node), what, Some(remedy)));
     }
     for count in picture.state.counts.iter().filter(|count| count.banned) {

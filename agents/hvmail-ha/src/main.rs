@@ -13,6 +13,7 @@ mod findings;
 mod make;
 mod picture;
 mod preflight;
+mod rejoin;
 mod relocate;
 mod reports;
 mod screen;
@@ -67,6 +68,7 @@ fn run(name: Name, matches: &ArgMatches) -> Result<u8> {
         Name::Ha => match matches.subcommand() {
             Some(("status", matches)) => status(matches),
             Some(("preflight", matches)) => make::preflight(matches.get_one("node")),
+            Some(("rejoin", matches)) => rejoin::run(matches),
             Some(("completions", matches)) => Ok(completions::run(matches)),
             _ => {
                 let _ = write!(stdout(), "{}", command(name).render_help());

@@ -154,8 +154,7 @@ fn a_pair_is_shown_as_it_is() -> Result<()> {
 fn primary_has_more(pair: &Pair) -> Result<()> {
     let primary = pair.healthy()?;
     let peer = pair.cluster.peer(primary)?;
-    let server = |node: &Node| pair.servers.iter().find(|one| one.name == node.name).context("a node without a server");
-    let (old, new) = (server(primary)?, server(peer)?);
+    let (old, new) = (pair.server(primary)?, pair.server(peer)?);
     pair.cluster.switch.restart_after(None);
     old.refuse_standbys(&[&new.address], true)?;
     let alone = || Ok(old.sql("SHOW synchronous_standby_names")?.is_empty());
@@ -172,8 +171,48 @@ fn primary_has_more(pair: &Pair) -> Result<()> {
     let orders = ["hvmail_make_primary", "--accept-data-loss=database"];
     ends(&pair.run(peer, &orders)?, OK, &["acknowledged alone is given up", "is Primary and serves"])?;
     ensure!(pair.leftovers()?.is_empty());
-    primary.power_on()?;
-    primary.start_cluster()
+    comes_back(pair, primary)
+}
+
+fn set_rejoin(pair: &Pair, way: &str) -> Result<()> {
+    let words = ["crm_resource", "--resource", "pg", "--set-parameter", "rejoin", "--parameter-value", way];
+    pair.cluster.tool(&words).map(drop)
+}
+
+/// The old primary, which has rows that nobody else has, is not started; what its operator is shown and has named is thrown
+/// away, once, and the rest of it comes back.
+fn comes_back(pair: &Pair, node: &Node) -> Result<()> {
+    set_rejoin(pair, "manual")?;
+    node.power_on()?;
+    node.start_cluster()?;
+    let refused = || Ok(pair.run(node, &["hvmail_ha", "rejoin"])?.all().contains("that no other node has"));
+    wait::until("the start of the old primary to be refused", SETTLE, wait::TOOL, refused)?;
+    pair.cluster.wait_idle()?;
+    let finding = format!("on {}: hvmail_ha rejoin", node.name);
+    ends(&status(pair, pair.cluster.peer(node)?, &[])?, WARNING, &["parted from the primary", &finding])?;
+    let shown = pair.run(node, &["hvmail_ha", "rejoin"])?;
+    let words = ["bytes of log that no other node has", "data.diverged", "pg_rewind from", "--throw-away=NODE"];
+    ends(&shown, 1, &words)?;
+    let other = &pair.cluster.peer(node)?.name;
+    let wrong = pair.run(node, &["hvmail_ha", "rejoin", &format!("--throw-away={other}")])?;
+    ends(&wrong, 1, &[&format!("\"{other}\" is not {}", node.name), "nothing was changed"])?;
+    ends(&pair.run(pair.cluster.peer(node)?, &["hvmail_ha", "rejoin"])?, OK, &["nothing to do"])?;
+    let typed = |name: &str| {
+        let order = ["script", "--quiet", "--return", "--command", "hvmail_ha rejoin", "/dev/null"];
+        node.command(&order)?.stdin(format!("{name}\n")).within(Duration::from_secs(120)).run()
+    };
+    ends(&typed("yes")?, 1, &["Type the name", "\"yes\" is not", "nothing was changed"])?;
+    let done = typed(&node.name)?;
+    println!("{}", done.all());
+    ends(&done, OK, &["the cluster was asked to start it", &format!("is a standby of {other}")])?;
+    ends(&pair.run(node, &["hvmail_ha", "rejoin"])?, OK, &["nothing to do"])?;
+    let server = pair.server(node)?;
+    ensure!(server.streams(), "{} does not stream", node.name);
+    let kept = node.text(&["find", &format!("{}.diverged", server.data), "-type", "f"])?;
+    ensure!(kept.lines().count() > 0, "no log is kept");
+    let left = node.text(&["find", "/run/resource-agents", "-name", "*.permitted"])?;
+    ensure!(left.is_empty(), "left: {left}");
+    set_rejoin(pair, "rewind")
 }
 
 /// The peer without power and with it fenced: nothing is there to take over, and nothing else is at risk.
@@ -195,13 +234,31 @@ fn peer_is_fenced(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
+/// Before Pacemaker starts, the configuration is what it left on the disk.
+fn at_boot(node: &Node) -> Result<()> {
+    let look = || node.run(&["hvmail_make_secondary", "--boot"]);
+    ends(&look()?, OK, &["nothing of the pair is active here without the cluster"])?;
+    let listed = node.read_file(IP_FILE)?.lines().next().unwrap_or_default().to_owned();
+    node.text(&["ip", "addr", "add", &listed, "dev", "eth0"])?;
+    let found = look()?;
+    println!("{}", found.all());
+    ends(&found, 1, &["ips is active, and not by the cluster", "take the addresses out of"])?;
+    node.text(&["ip", "addr", "del", &listed, "dev", "eth0"])?;
+    ends(&look()?, OK, &["nothing of the pair is active here"])
+}
+
 /// A peer whose fencing does not succeed may still be Primary, whatever the operator says.
 fn peer_is_unclean(pair: &Pair) -> Result<()> {
     let here = pair.cluster.any()?;
     let peer = pair.cluster.peer(here)?;
     peer.power_on()?;
+    at_boot(peer)?;
     peer.start_cluster()?;
     let primary = pair.healthy()?;
+    // In a cluster, what it has started is sound.
+    for node in &pair.cluster.nodes {
+        ends(&pair.run(node, &["hvmail_make_secondary", "--boot"])?, OK, &["active here beside the cluster"])?;
+    }
     let peer = pair.cluster.peer(primary)?;
     // The switch is on the network that is cut: neither can have the other fenced.
     peer.cable_cut()?;

@@ -1,5 +1,6 @@
 //! What the agents installed on this node say themselves, by hand and in words.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ocf::{Deadline, Program};
@@ -18,6 +19,10 @@ pub(crate) struct Word {
     pub(crate) status: Option<i32>,
     /// What it said.
     pub(crate) text: String,
+}
+
+pub(crate) fn is_installed(kind: &str) -> bool {
+    Path::new(DIRECTORY).join(kind).exists()
 }
 
 /// Asks the agent of a resource, if it is one of greenarrow's.

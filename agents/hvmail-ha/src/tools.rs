@@ -62,8 +62,12 @@ pub(crate) fn attribute(name: &str) -> Result<Vec<(String, String)>> {
 pub(crate) fn own_name() -> String {
     // Of Pacemaker 2.1's tools none says it in XML; this one prints nothing else.
     let asked = run(Program::new("crm_node").args(["--name"]), PATIENCE).and_then(|output| output.success("crm_node"));
-    let host = || gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    asked.ok().map(|output| output.stdout.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(host)
+    asked.ok().map(|output| output.stdout.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(host_name)
+}
+
+/// The host's name.
+pub(crate) fn host_name() -> String {
+    gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Adds to the constraints, or changes those of the same ids, all at once.

@@ -2,6 +2,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use crate::bundle;
 use crate::takeover::LOSSES;
 
 /// The names the program is called by.
@@ -46,6 +47,7 @@ Examples:
   hvmail_ha status --nagios        one line, with the exit status of a Nagios plugin
   hvmail_ha status --prometheus > /var/lib/node_exporter/hvmail_ha.prom
   hvmail_ha preflight n2           could n2 take over now?
+  hvmail_ha support-bundle         one archive for whoever is to help, without secrets
 
 hvmail_make_secondary(8) and hvmail_make_primary(8) move the Primary role.";
 
@@ -137,6 +139,7 @@ fn ha() -> Command {
         .after_help(EXAMPLES_OF_HA)
         .subcommand(status)
         .subcommand(preflight)
+        .subcommand(bundle::command())
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {

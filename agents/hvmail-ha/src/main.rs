@@ -2,6 +2,7 @@
 //! by three names; it speaks to Pacemaker through its tools and their XML.
 
 mod agents;
+mod bundle;
 #[cfg(test)]
 mod captured;
 mod cib;
@@ -64,6 +65,7 @@ fn run(name: Name, matches: &ArgMatches) -> Result<u8> {
         Name::Ha => match matches.subcommand() {
             Some(("status", matches)) => status(matches),
             Some(("preflight", matches)) => make::preflight(matches.get_one("node")),
+            Some((bundle::NAME, matches)) => bundle::bundle(matches),
             _ => {
                 let _ = write!(stdout(), "{}", command(name).render_help());
                 Ok(UNKNOWN)

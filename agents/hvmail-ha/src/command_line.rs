@@ -2,6 +2,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use crate::bundle;
 use crate::takeover::LOSSES;
 
 /// The names the program is called by.
@@ -49,6 +50,7 @@ Examples:
   hvmail_ha configure              asks, and prints a configuration for the cluster
   hvmail_ha configure --check      is the cluster configured as it should be?
   hvmail_ha rejoin                 bring back, on this node, what has gone its own way
+  hvmail_ha support-bundle         one archive for whoever is to help, without secrets
 
 hvmail_make_secondary(8) and hvmail_make_primary(8) move the Primary role.";
 
@@ -153,6 +155,7 @@ fn ha() -> Command {
         .subcommand(crate::configure::command())
         .subcommand(crate::rejoin::command())
         .subcommand(crate::completions::command())
+        .subcommand(bundle::command())
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {

@@ -3,6 +3,7 @@
 
 mod agents;
 mod boot;
+mod bundle;
 #[cfg(test)]
 mod captured;
 mod cib;
@@ -74,6 +75,7 @@ fn run(name: Name, matches: &ArgMatches) -> Result<u8> {
             Some(("preflight", matches)) => make::preflight(matches.get_one("node")),
             Some(("rejoin", matches)) => rejoin::run(matches),
             Some(("completions", matches)) => Ok(completions::run(matches)),
+            Some((bundle::NAME, matches)) => bundle::bundle(matches),
             _ => {
                 let _ = write!(stdout(), "{}", command(name).render_help());
                 Ok(UNKNOWN)

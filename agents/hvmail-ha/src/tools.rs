@@ -14,6 +14,8 @@ use crate::xml::Element;
 const PATIENCE: Duration = Duration::from_secs(8);
 /// What a daemon that keeps node attributes may take: nothing depends on them alone.
 const PATIENCE_FOR_ATTRIBUTES: Duration = Duration::from_secs(4);
+/// What is kept of a program's output (crate ocf).
+const MOST_KEPT: usize = 1 << 20;
 /// The exit status of a tool that finds nothing of that name (CRM_EX_NOSUCH).
 const NO_SUCH: i32 = 105;
 
@@ -116,6 +118,38 @@ pub(crate) fn forget_attribute(node: &str, name: &str) -> Result<()> {
 pub(crate) fn cleanup(resource: &str, node: &str) -> Result<()> {
     let words = ["--output-as=xml", "--cleanup", "--resource", resource, "--node", node];
     run(Program::new("crm_resource").args(words), PATIENCE * 3)?.success("crm_resource --cleanup").map(drop)
+}
+
+/// What a program says, for a reader: None where it is not installed. What it says when it fails is an answer too, unless
+/// that goes to its standard error alone.
+pub(crate) fn collected(argv: &[&str]) -> Result<Option<Vec<u8>>> {
+    let (name, arguments) = argv.split_first().context("no program")?;
+    let program = Program::new(name).args(arguments.iter().copied());
+    if program.path().is_none() {
+        return Ok(None);
+    }
+    let output = run(program, PATIENCE)?;
+    if output.stdout.is_empty() && !output.status.success() {
+        return output.success(name).map(|_| None);
+    }
+    let mut text = output.stdout;
+    if text.len() >= MOST_KEPT {
+        // Half a line may be the half of a secret that nothing ends.
+        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        text += "(there was more, which was not kept)\n";
+    }
+    if !output.status.success() || text.is_empty() {
+        text.extend([output.stderr, format!("{}\n", output.status)]);
+    }
+    Ok(Some(text.into_bytes()))
+}
+
+/// Makes the archive of a directory's child.
+pub(crate) fn archive(file: &str, directory: &str, child: &str) -> Result<()> {
+    let owner = ["--owner=root:0", "--group=root:0", "--mode=go-rwx"];
+    let words =
+        ["--create", "--gzip", "--file", file].into_iter().chain(owner).chain(["--directory", directory, child]);
+    run(Program::new("tar").args(words), PATIENCE * 8)?.success("tar").map(drop)
 }
 
 fn run(program: Program, patience: Duration) -> Result<Output> {

@@ -310,7 +310,7 @@ fn what_is_wrong_is_named_and_nothing_is_made_worse(rack: &Rack, n1: &Guest, n2:
     n2.text(&["drbdadm", "connect", "r0"])?;
     wait_device(n2, 0, "in sync", |one| one.connection == "Connected" && one.disk == "UpToDate")?;
     shell(n2, "drbdadm disconnect r0; drbdadm outdate r0")?;
-    expect(n2, "monitor", USUAL, 190, &["StandAlone", "volume 0 is Outdated here"])?;
+    expect(n2, "monitor", USUAL, 190, &["volume 0 is Outdated here", "see the log"])?;
     expect(n2, "promote", USUAL, 1, &["Need access to UpToDate data (-2)"])?;
     n2.text(&["drbdadm", "connect", "r0"])?;
     wait_device(n2, 0, "in sync", |one| one.connection == "Connected" && one.disk == "UpToDate")?;

@@ -316,7 +316,9 @@ fn peer_is_fenced(pair: &Pair) -> Result<()> {
     ends(&status(pair, primary, &["--nagios"])?, CRITICAL, &["CRITICAL", "no node is Primary"])?;
     ends(&pair.run(primary, &["hvmail_make_primary"])?, OK, &["is Primary and serves"])?;
     ensure!(pair.leftovers()?.is_empty());
-    Ok(())
+    peer.power_on()?;
+    at_boot(peer)?;
+    peer.start_cluster()
 }
 
 /// Before Pacemaker starts, the configuration is what it left on the disk.
@@ -334,11 +336,6 @@ fn at_boot(node: &Node) -> Result<()> {
 
 /// A peer whose fencing does not succeed may still be Primary, whatever the operator says.
 fn peer_is_unclean(pair: &Pair) -> Result<()> {
-    let here = pair.cluster.any()?;
-    let peer = pair.cluster.peer(here)?;
-    peer.power_on()?;
-    at_boot(peer)?;
-    peer.start_cluster()?;
     let primary = pair.healthy()?;
     // In a cluster, what it has started is sound.
     for node in &pair.cluster.nodes {
@@ -362,8 +359,8 @@ fn peer_is_unclean(pair: &Pair) -> Result<()> {
 #[test]
 fn a_peer_that_is_gone_is_told_from_one_that_may_be_there() -> Result<()> {
     with_pair(|pair| {
-        primary_has_more(pair)?;
         peer_is_fenced(pair)?;
+        primary_has_more(pair)?;
         peer_is_unclean(pair)
     })
 }

@@ -1,6 +1,7 @@
 //! A whole GreenArrow pair: PostgreSQL, the addresses and the services, each following the one before, with the operator's
 //! programs on both nodes and clients outside.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use crate::contender::Contender;
 use crate::greenarrow::SMTP;
 use crate::isolation::{Isolation, enter};
 use crate::node::Node;
+use crate::observer::Observer;
 use crate::port_watch::PortWatch;
 use crate::postgres::{self, Place, Server, USUAL};
 use crate::postgres_pair::address;
@@ -46,26 +48,33 @@ pub struct Pair {
     pub writer: Writer,
     /// A client of the SMTP server at the same address.
     pub mail: PortWatch,
+    /// One who pings all the addresses.
+    pub pings: Observer,
 }
 
-/// Runs `body` isolated.
+/// Runs `body` isolated, with a pair.
 pub fn with_pair(body: impl FnOnce(&Pair) -> Result<()>) -> Result<()> {
+    with_nodes(2, body)
+}
+
+/// The same with so many nodes: a primary and the others.
+pub fn with_nodes(nodes: u8, body: impl FnOnce(&Pair) -> Result<()>) -> Result<()> {
     if std::process::id() != 1 {
         packages::require(packages::CLUSTER)?;
         postgres::tree(USUAL)?;
     }
     enter(Isolation::Cluster(PACKAGES), || {
         postgres::put_in_place(USUAL)?;
-        let pair = Pair::start()?;
+        let pair = Pair::start(nodes)?;
         body(&pair).with_context(|| pair.cluster.dump())
     })
 }
 
 impl Pair {
-    /// Starts two nodes and waits until all is up.
-    pub fn start() -> Result<Self> {
+    /// Starts the nodes and waits until all is up.
+    pub fn start(nodes: u8) -> Result<Self> {
         let subject = Subject::services_behind_primary_ips(true, 3, 1);
-        let mut builder = Cluster::builder(2).items(subject.items.iter().cloned()).agent("postgresql")?;
+        let mut builder = Cluster::builder(nodes).items(subject.items.iter().cloned()).agent("postgresql")?;
         for agent in subject.agents {
             builder = builder.agent(agent)?;
         }
@@ -79,14 +88,16 @@ impl Pair {
             servers.push(Server::new(&node.name, &node.address().to_string(), Place::In(node.clone()))?);
         }
         servers[0].initialise()?;
-        servers[1].copy(&servers[0])?;
-        cluster.wait_quorum(2)?;
+        let (first, others) = servers.split_first().context("no nodes")?;
+        others.iter().try_for_each(|other| other.copy(first))?;
+        cluster.wait_quorum(servers.len())?;
         let database =
             Contender::Greenarrow.clone_of(&servers, &[("sync", "prefer"), ("rejoin", "rewind"), ("use_slots", "yes")]);
         let cib = subject.configure(Cib::default().resource(database.clone())).follows(&subject.main, &database);
         cluster.load(&cib)?;
         let mail = PortWatch::start(SocketAddr::new(address(), SMTP), Duration::from_millis(50))?;
-        let pair = Self { writer: Writer::start(address())?, cluster, servers, mail };
+        let pings = Observer::start(&subject.addresses, Duration::from_millis(50))?;
+        let pair = Self { writer: Writer::start(address())?, cluster, servers, mail, pings };
         pair.healthy().with_context(|| pair.cluster.dump())?;
         Ok(pair)
     }
@@ -97,7 +108,8 @@ impl Pair {
         let asked = Instant::now();
         let promoted: Vec<_> = RESOURCES.iter().map(|one| status.in_role(one, Role::Promoted)).collect();
         ensure!(promoted.iter().all(|nodes| nodes.len() == 1 && nodes == &promoted[0]), "promoted: {promoted:?}");
-        let unpromoted = |one: &&str| status.in_role(one, Role::Unpromoted).len() == 1;
+        let standbys = self.cluster.nodes.iter().filter(|node| node.is_on()).count() - 1;
+        let unpromoted = |one: &&str| status.in_role(one, Role::Unpromoted).len() == standbys;
         ensure!(RESOURCES.iter().all(unpromoted), "not unpromoted somewhere: {:?}", status.instances);
         let served = || Ok(self.writer.wrote(asked) && self.mail.answered_since(asked).is_some());
         wait::until("the clients to be served", Duration::from_secs(5), wait::QUICK, served)?;
@@ -109,6 +121,19 @@ impl Pair {
         wait::until("a healthy pair", SETTLE, wait::TOOL, || Ok(self.primary().is_ok()))?;
         self.cluster.wait_idle()?;
         self.primary()
+    }
+
+    /// The server of a node.
+    pub fn server(&self, node: &Node) -> Result<&Server> {
+        self.servers.iter().find(|one| one.name == node.name).context("a node without a server")
+    }
+
+    /// How many of the rows that were acknowledged the primary does not have.
+    pub fn lost_rows(&self) -> Result<usize> {
+        let acknowledged = self.writer.acknowledged();
+        let rows = self.server(self.healthy()?)?.sql("SELECT id FROM audit WHERE id > 0")?;
+        let there: BTreeSet<u64> = rows.lines().filter_map(|row| row.parse().ok()).collect();
+        Ok(acknowledged.difference(&there).count())
     }
 
     /// Runs one of the operator's programs on a node.

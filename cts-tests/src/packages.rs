@@ -53,7 +53,10 @@ pub const HYPERVISOR: &[&str] = &["cpio", "qemu-system-x86"];
 
 /// What the checks use beyond a cluster.
 pub const CHECKS: &[&str] =
-    &["crmsh", "gzip", "libxml2-utils", "man-db", "mandoc", "pcs", "rpm", "rpmlint", "strace", "tar"];
+    &["crmsh", "fish", "gzip", "libxml2-utils", "man-db", "mandoc", "pcs", "rpm", "rpmlint", "strace", "tar", "zsh"];
+
+/// What copies a file between nodes as an administrator does.
+pub const SSH: &[&str] = &["openssh-client", "openssh-server"];
 
 /// What the benchmark measures with and against, beyond a cluster.
 pub const PEERS: &[&str] = &["resource-agents-paf", "strace"];

@@ -94,10 +94,11 @@ const PARTS: &[(&str, Part)] = &[
 /// One pair of guests for all parts: to start one takes longer than most of them. A part that fails leaves the others be.
 #[test]
 fn in_two_guests_with_a_real_drbd() -> Result<()> {
-    enter(Isolation::Guests(&["drbd"]), || {
+    enter(Isolation::Guests(&["drbd", "hvmail-ha"]), || {
         let rack = Rack::start(2)?;
         rack.each(|guest| {
             guest.install(&installed::agent("drbd")?, AGENT, 0o755)?;
+            guest.install(&installed::agent("hvmail_ha")?, "/usr/sbin/hvmail_ha", 0o755)?;
             for tool in ["crm_attribute", "attrd_updater"] {
                 guest.write_file(&format!("/usr/sbin/{tool}"), RECORDER, 0o755, Owner::Root)?;
             }
@@ -199,25 +200,78 @@ fn roles_change_or_it_is_said_who_stands_in_the_way(rack: &Rack, n1: &Guest, n2:
     expect(n1, "monitor", USUAL, 8, &[])
 }
 
+/// A block of its own.
+const WRITE: &str = "dd if=/dev/urandom of=/dev/drbd0 bs=4096 count=1 seek=100 oflag=direct";
+
+fn cut(rack: &Rack) -> Result<()> {
+    rack.cut(Link::Replication);
+    rack.each(|guest| wait_device(guest, 0, "without its peer", |one| one.connection == "WFConnection").map(drop))
+}
+
+/// The second has been Primary in between.
+fn both_write_and_meet(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
+    shell(n2, &format!("drbdadm primary r0 && {WRITE} && drbdadm secondary r0"))?;
+    shell(n1, WRITE)?;
+    rack.mend();
+    rack.each(|guest| wait_device(guest, 0, "alone for good", |one| one.connection == "StandAlone").map(drop))
+}
+
+/// That block, on the disk below the device, or in a copy of that. DRBD writes past the page cache of that disk.
+fn block(guest: &Guest, of: &str) -> Result<String> {
+    let how = if of.starts_with("/dev/") { "iflag=direct" } else { "" };
+    shell(guest, &format!("dd if={of} bs=4096 count=1 skip=100 status=none {how} | md5sum"))
+}
+
+fn rejoin(guest: &Guest, arguments: &[&str], status: i32, words: &[&str]) -> Result<()> {
+    let argv = [&["hvmail_ha", "rejoin"], arguments].concat();
+    let output = guest.command(&argv).stdin("").within(Duration::from_secs(120)).run()?;
+    let said = output.all();
+    println!("{}: {}: {:?}\n{said}", guest.name, argv.join(" "), output.code());
+    ensure!(
+        output.code() == Some(status) && words.iter().all(|word| said.contains(word)),
+        "{status}, {words:?}: {said}"
+    );
+    Ok(())
+}
+
+/// With n1 as Primary: each node does its part, what is thrown away has to be named, and is kept where that is said.
+fn the_operator_ends_a_split_brain(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
+    cut(rack)?;
+    both_write_and_meet(rack, n1, n2)?;
+    let (disk, copy) = ("/dev/mapper/volume0", "/root/r0.img");
+    let thrown_away = block(n2, disk)?;
+    let shown =
+        ["r0 has parted from its peer (StandAlone)", "n1: Primary", "KiB differ", "n1 or n2", "nothing was changed"];
+    rejoin(n1, &[], 1, &shown)?;
+    rejoin(n1, &["--throw-away=n3"], 1, &["\"n3\" is not n1 or n2"])?;
+    rejoin(n1, &["--throw-away=n1", "--without-copy"], 1, &["r0 is Primary on n1", "nothing was changed"])?;
+    rejoin(n2, &["--throw-away=n2"], 1, &["--copy-to=FILE", "--without-copy", "nothing was changed"])?;
+    rejoin(n2, &["--throw-away=n2", "--copy-to=/proc/r0.img"], 3, &["/proc"])?;
+    for guest in [n1, n2] {
+        assert_eq!(device(guest, 0)?.map(|one| one.connection), Some("StandAlone".into()));
+    }
+    rejoin(n1, &["--throw-away=n2", "--timeout=10"], 2, &["goes on waiting", "hvmail_ha rejoin --throw-away=n2"])?;
+    let copied = ["/root/r0.img has the disk as it was", "r0 is connected again on n2"];
+    rejoin(n2, &["--throw-away=n2", &format!("--copy-to={copy}")], 0, &copied)?;
+    wait_device(n2, 0, "in sync again", |one| one.connection == "Connected" && one.disk == "UpToDate")?;
+    assert_eq!(block(n2, copy)?, thrown_away);
+    let kept = block(n1, disk)?;
+    ensure!(kept != thrown_away && block(n2, disk)? == kept, "n2 has not the data of n1");
+    n2.text(&["rm", copy])?;
+    expect(n1, "monitor", USUAL, 8, &[])?;
+    expect(n2, "monitor", USUAL, 0, &[])
+}
+
 fn what_is_wrong_is_named_and_nothing_is_made_worse(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     both_started(rack)?;
     expect(n1, "promote", USUAL, 0, &[])?;
 
     // The link is cut, and both write: a split brain.
-    rack.cut(Link::Replication);
-    for guest in [n1, n2] {
-        wait_device(guest, 0, "without its peer", |one| one.connection == "WFConnection")?;
-    }
+    cut(rack)?;
     expect(n1, "monitor", USUAL, 191, &["not connected (Connecting)", "on this node alone"])?;
     expect(n2, "monitor", USUAL, 190, &["not connected (Connecting)"])?;
     assert_eq!((score(n1)?, score(n2)?), ("--update=10000".into(), "--update=1000".into()));
-    let write = "dd if=/dev/urandom of=/dev/drbd0 bs=4096 count=1 seek=100 oflag=direct";
-    shell(n2, &format!("drbdadm primary r0 && {write} && drbdadm secondary r0"))?;
-    shell(n1, write)?;
-    rack.mend();
-    for guest in [n1, n2] {
-        wait_device(guest, 0, "alone for good", |one| one.connection == "StandAlone")?;
-    }
+    both_write_and_meet(rack, n1, n2)?;
     let ways_out = ["StandAlone", "SPLIT BRAIN", "drbdadm connect --discard-my-data r0"];
     expect(n1, "monitor", USUAL, 191, &ways_out)?;
     expect(n2, "monitor", USUAL, 190, &ways_out)?;
@@ -233,6 +287,7 @@ fn what_is_wrong_is_named_and_nothing_is_made_worse(rack: &Rack, n1: &Guest, n2:
     wait_device(n2, 0, "in sync again", |one| one.connection == "Connected" && one.disk == "UpToDate")?;
     expect(n1, "monitor", USUAL, 8, &[])?;
     expect(n2, "monitor", USUAL, 0, &[])?;
+    the_operator_ends_a_split_brain(rack, n1, n2)?;
 
     // Without the 15 seconds in which a node refuses another promotion.
     n2.text(&["rm", "/run/resource-agents/drbd-r0.lapse"])?;
@@ -255,7 +310,7 @@ fn what_is_wrong_is_named_and_nothing_is_made_worse(rack: &Rack, n1: &Guest, n2:
     n2.text(&["drbdadm", "connect", "r0"])?;
     wait_device(n2, 0, "in sync", |one| one.connection == "Connected" && one.disk == "UpToDate")?;
     shell(n2, "drbdadm disconnect r0; drbdadm outdate r0")?;
-    expect(n2, "monitor", USUAL, 190, &["StandAlone", "volume 0 is Outdated here"])?;
+    expect(n2, "monitor", USUAL, 190, &["volume 0 is Outdated here", "see the log"])?;
     expect(n2, "promote", USUAL, 1, &["Need access to UpToDate data (-2)"])?;
     n2.text(&["drbdadm", "connect", "r0"])?;
     wait_device(n2, 0, "in sync", |one| one.connection == "Connected" && one.disk == "UpToDate")?;
@@ -275,7 +330,7 @@ fn what_is_wrong_is_named_and_nothing_is_made_worse(rack: &Rack, n1: &Guest, n2:
 
     // The Primary loses its disk, and then its peer.
     n1.volume_fail(0)?;
-    n1.run(&["bash", "-c", write])?;
+    n1.run(&["bash", "-c", WRITE])?;
     wait_device(n1, 0, "without a disk", |one| one.disk == "Diskless")?;
     expect(n1, "monitor", USUAL, 191, &["volume 0 has lost its disk here"])?;
     expect(n2, "monitor", USUAL, 190, &["volume 0 is Diskless at the peer"])?;

@@ -1,5 +1,8 @@
 //! hvmail_ha status and preflight in a real pair, healthy and harmed; and what the commands refuse when a node is gone.
 
+#[path = "hvmail_ha_status/ips.rs"]
+mod ips;
+
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,6 +11,7 @@ use cts_tests::cluster::SETTLE;
 use cts_tests::command::{Output, command};
 use cts_tests::greenarrow_pair::{NAMES, PROGRAM, Pair, with_pair};
 use cts_tests::node::{Node, Owner};
+use cts_tests::postgres::Server;
 use cts_tests::subject::IP_FILE;
 use cts_tests::{installed, packages, process, wait};
 use nix::sys::signal::Signal;
@@ -120,6 +124,89 @@ fn a_constraint_is_left(pair: &Pair) -> Result<()> {
     comes(pair, primary, OK, &["nothing has to be seen to"])
 }
 
+/// Words that nobody who is to help needs to know.
+const SECRETS: [&str; 4] = ["sesame-of-the-fence", "sesame-of-now", "sesame-of-the-standby", "sesame-of-the-link"];
+const BUNDLE: &str = "/root/bundle.tar.gz";
+
+/// The archive of a node that holds passwords has none of them, and what a helper asks for first.
+fn bundled(pair: &Pair) -> Result<()> {
+    let primary = pair.healthy()?;
+    let server = pair.servers.iter().find(|one| one.name == primary.name).context("a node without a server")?;
+    // Set, and changed: the log then tells of the first by its name, of the change by its id alone.
+    for secret in &SECRETS[..2] {
+        let set = format!(
+            "<primitive id=\"fence-n1\"><instance_attributes id=\"rig-secret\"><nvpair id=\"rig-passwd\" \
+             name=\"passwd\" value=\"{secret}\"/></instance_attributes></primitive>"
+        );
+        pair.cluster.tool(&["cibadmin", "--modify", "--allow-create", "--scope", "resources", "--xml-text", &set])?;
+    }
+    let settings = server.read("postgresql.conf")?;
+    let conninfo = format!("primary_conninfo = 'host=192.0.2.9 password=''{}'' user=b'\n", SECRETS[2]);
+    server.write("postgresql.conf", &(conninfo + &settings))?;
+    let drbd = format!("resource r0 {{ net {{ shared-secret \"{}\"; }} }}\n", SECRETS[3]);
+    primary.write_file("/etc/drbd.d/r0.res", drbd, 0o644, Owner::Root)?;
+    // Where the same word stands without a name before it; and a piece that is not to be had.
+    primary.write_file("/run/resource-agents/rig.note", format!("it was {}\n", SECRETS[3]), 0o600, Owner::Root)?;
+    primary.text(&["ln", "-s", "/etc/shadow", "/run/resource-agents/rig.link"])?;
+    let logged = || Ok(primary.read_file("/var/log/pacemaker/pacemaker.log")?.contains(SECRETS[1]));
+    wait::until("the change of the password in Pacemaker's log", SETTLE, wait::TOOL, logged)?;
+
+    let made = pair.run(primary, &[PROGRAM, "support-bundle", "--output", BUNDLE])?;
+    let link = "/run/resource-agents/rig.link: it is a link";
+    ends(&made, WARNING, &[&format!("not collected: {link}"), BUNDLE, "Look through it before you send it"])?;
+    ensure!(primary.text(&["stat", "--format=%a %U", BUNDLE])?.trim() == "600 root");
+    unpacked(primary, server)?;
+
+    // Neither another file's place nor a link is taken.
+    primary.text(&["ln", "-s", "/root/elsewhere", "/root/link.tar.gz"])?;
+    let before = primary.text(&["sha256sum", BUNDLE])?;
+    for taken in [BUNDLE, "/root/link.tar.gz"] {
+        let again = pair.run(primary, &[PROGRAM, "support-bundle", "--output", taken])?;
+        ends(&again, UNKNOWN, &[taken, "cannot be created", "--output FILE"])?;
+    }
+    ensure!(primary.text(&["sha256sum", BUNDLE])? == before, "the archive was overwritten");
+    ensure!(primary.run(&["test", "-e", "/root/elsewhere"])?.code() == Some(1), "the link was followed");
+    ensure!(primary.run(&["find", "/tmp", "-name", "hvmail_ha.*"])?.stdout.is_empty(), "something is left in /tmp");
+
+    server.write("postgresql.conf", &settings)?;
+    primary.text(&["rm", "/etc/drbd.d/r0.res", "/run/resource-agents/rig.note", "/run/resource-agents/rig.link"])?;
+    let set = "//instance_attributes[@id='rig-secret']";
+    pair.cluster.tool(&["cibadmin", "--delete-all", "--force", "--xpath", set])?;
+    pair.healthy().map(drop)
+}
+
+fn unpacked(primary: &Node, server: &Server) -> Result<()> {
+    let all = primary.text(&["gzip", "--decompress", "--stdout", BUNDLE])?;
+    for secret in SECRETS {
+        ensure!(!all.contains(secret), "{secret} is in the archive");
+    }
+    let listed = primary.text(&["tar", "-xzvf", BUNDLE, "-C", "/root"])?;
+    let top = listed.split('/').next().unwrap_or_default();
+    let settings = format!("{}/postgresql.conf", server.data.trim_start_matches('/'));
+    for (name, words) in [
+        ("cib.xml", "name=\"passwd\" value=\"[removed]\""),
+        ("var/log/pacemaker/pacemaker.log", "@value=[removed]"),
+        (settings.as_str(), "password=''[removed]'' user=b"),
+        ("etc/drbd.d/r0.res", "shared-secret \"[removed]\""),
+        ("run/resource-agents/rig.note", "it was [removed]"),
+        ("status.txt", "Primary"),
+        ("status.json", "\"schema\": 1"),
+        ("agents.txt", "pg: 8: promoted"),
+        ("crm_mon.xml", "<pacemaker-result"),
+        ("etc/corosync/corosync.conf", "token:"),
+        ("services.txt", "hvmail-httpd: up"),
+        ("addresses.txt", "eth0"),
+        (IP_FILE.trim_start_matches('/'), "10.78."),
+        ("MANIFEST", "etc/drbd.d/r0.res: /etc/drbd.d/r0.res: "),
+        ("MANIFEST", " 1 secrets removed"),
+        ("not-collected.txt", "rig.link"),
+    ] {
+        let content = primary.read_file(&format!("/root/{top}/{name}")).with_context(|| listed.clone())?;
+        ensure!(content.contains(words), "{words} is not in {name}:\n{content}");
+    }
+    Ok(())
+}
+
 fn attrd_hangs(pair: &Pair) -> Result<()> {
     let primary = pair.healthy()?;
     let daemon = |argv: &[String]| argv.first().is_some_and(|path| path.ends_with("pacemaker-attrd"));
@@ -135,12 +222,15 @@ fn attrd_hangs(pair: &Pair) -> Result<()> {
 
 #[test]
 fn a_pair_is_shown_as_it_is() -> Result<()> {
+    packages::require(packages::SSH)?;
     with_pair(|pair| {
         healthy(pair)?;
         on_a_terminal(pair)?;
         a_constraint_is_left(pair)?;
         a_service_is_down(pair)?;
         another_list(pair)?;
+        ips::lists_are_compared_checked_and_copied(pair)?;
+        bundled(pair)?;
         attrd_hangs(pair)
     })
 }
@@ -149,8 +239,7 @@ fn a_pair_is_shown_as_it_is() -> Result<()> {
 fn primary_has_more(pair: &Pair) -> Result<()> {
     let primary = pair.healthy()?;
     let peer = pair.cluster.peer(primary)?;
-    let server = |node: &Node| pair.servers.iter().find(|one| one.name == node.name).context("a node without a server");
-    let (old, new) = (server(primary)?, server(peer)?);
+    let (old, new) = (pair.server(primary)?, pair.server(peer)?);
     pair.cluster.switch.restart_after(None);
     old.refuse_standbys(&[&new.address], true)?;
     let alone = || Ok(old.sql("SHOW synchronous_standby_names")?.is_empty());
@@ -167,8 +256,48 @@ fn primary_has_more(pair: &Pair) -> Result<()> {
     let orders = ["hvmail_make_primary", "--accept-data-loss=database"];
     ends(&pair.run(peer, &orders)?, OK, &["acknowledged alone is given up", "is Primary and serves"])?;
     ensure!(pair.leftovers()?.is_empty());
-    primary.power_on()?;
-    primary.start_cluster()
+    comes_back(pair, primary)
+}
+
+fn set_rejoin(pair: &Pair, way: &str) -> Result<()> {
+    let words = ["crm_resource", "--resource", "pg", "--set-parameter", "rejoin", "--parameter-value", way];
+    pair.cluster.tool(&words).map(drop)
+}
+
+/// The old primary, which has rows that nobody else has, is not started; what its operator is shown and has named is thrown
+/// away, once, and the rest of it comes back.
+fn comes_back(pair: &Pair, node: &Node) -> Result<()> {
+    set_rejoin(pair, "manual")?;
+    node.power_on()?;
+    node.start_cluster()?;
+    let refused = || Ok(pair.run(node, &["hvmail_ha", "rejoin"])?.all().contains("that no other node has"));
+    wait::until("the start of the old primary to be refused", SETTLE, wait::TOOL, refused)?;
+    pair.cluster.wait_idle()?;
+    let finding = format!("on {}: hvmail_ha rejoin", node.name);
+    ends(&status(pair, pair.cluster.peer(node)?, &[])?, WARNING, &["parted from the primary", &finding])?;
+    let shown = pair.run(node, &["hvmail_ha", "rejoin"])?;
+    let words = ["bytes of log that no other node has", "data.diverged", "pg_rewind from", "--throw-away=NODE"];
+    ends(&shown, 1, &words)?;
+    let other = &pair.cluster.peer(node)?.name;
+    let wrong = pair.run(node, &["hvmail_ha", "rejoin", &format!("--throw-away={other}")])?;
+    ends(&wrong, 1, &[&format!("\"{other}\" is not {}", node.name), "nothing was changed"])?;
+    ends(&pair.run(pair.cluster.peer(node)?, &["hvmail_ha", "rejoin"])?, OK, &["nothing to do"])?;
+    let typed = |name: &str| {
+        let order = ["script", "--quiet", "--return", "--command", "hvmail_ha rejoin", "/dev/null"];
+        node.command(&order)?.stdin(format!("{name}\n")).within(Duration::from_secs(120)).run()
+    };
+    ends(&typed("yes")?, 1, &["Type the name", "\"yes\" is not", "nothing was changed"])?;
+    let done = typed(&node.name)?;
+    println!("{}", done.all());
+    ends(&done, OK, &["the cluster was asked to start it", &format!("is a standby of {other}")])?;
+    ends(&pair.run(node, &["hvmail_ha", "rejoin"])?, OK, &["nothing to do"])?;
+    let server = pair.server(node)?;
+    ensure!(server.streams(), "{} does not stream", node.name);
+    let kept = node.text(&["find", &format!("{}.diverged", server.data), "-type", "f"])?;
+    ensure!(kept.lines().count() > 0, "no log is kept");
+    let left = node.text(&["find", "/run/resource-agents", "-name", "*.permitted"])?;
+    ensure!(left.is_empty(), "left: {left}");
+    set_rejoin(pair, "rewind")
 }
 
 /// The peer without power and with it fenced: nothing is there to take over, and nothing else is at risk.
@@ -187,16 +316,31 @@ fn peer_is_fenced(pair: &Pair) -> Result<()> {
     ends(&status(pair, primary, &["--nagios"])?, CRITICAL, &["CRITICAL", "no node is Primary"])?;
     ends(&pair.run(primary, &["hvmail_make_primary"])?, OK, &["is Primary and serves"])?;
     ensure!(pair.leftovers()?.is_empty());
-    Ok(())
+    peer.power_on()?;
+    at_boot(peer)?;
+    peer.start_cluster()
+}
+
+/// Before Pacemaker starts, the configuration is what it left on the disk.
+fn at_boot(node: &Node) -> Result<()> {
+    let look = || node.run(&["hvmail_make_secondary", "--boot"]);
+    ends(&look()?, OK, &["nothing of the pair is active here without the cluster"])?;
+    let listed = node.read_file(IP_FILE)?.lines().next().unwrap_or_default().to_owned();
+    node.text(&["ip", "addr", "add", &listed, "dev", "eth0"])?;
+    let found = look()?;
+    println!("{}", found.all());
+    ends(&found, 1, &["ips is active, and not by the cluster", "take the addresses out of"])?;
+    node.text(&["ip", "addr", "del", &listed, "dev", "eth0"])?;
+    ends(&look()?, OK, &["nothing of the pair is active here"])
 }
 
 /// A peer whose fencing does not succeed may still be Primary, whatever the operator says.
 fn peer_is_unclean(pair: &Pair) -> Result<()> {
-    let here = pair.cluster.any()?;
-    let peer = pair.cluster.peer(here)?;
-    peer.power_on()?;
-    peer.start_cluster()?;
     let primary = pair.healthy()?;
+    // In a cluster, what it has started is sound.
+    for node in &pair.cluster.nodes {
+        ends(&pair.run(node, &["hvmail_make_secondary", "--boot"])?, OK, &["active here beside the cluster"])?;
+    }
     let peer = pair.cluster.peer(primary)?;
     // The switch is on the network that is cut: neither can have the other fenced.
     peer.cable_cut()?;
@@ -215,8 +359,8 @@ fn peer_is_unclean(pair: &Pair) -> Result<()> {
 #[test]
 fn a_peer_that_is_gone_is_told_from_one_that_may_be_there() -> Result<()> {
     with_pair(|pair| {
-        primary_has_more(pair)?;
         peer_is_fenced(pair)?;
+        primary_has_more(pair)?;
         peer_is_unclean(pair)
     })
 }
@@ -237,7 +381,12 @@ fn without_a_cluster_the_answer_is_unknown_and_comes_soon() -> Result<()> {
         ends(&node.run(&["hvmail_make_primary"])?, UNKNOWN, &[remedy])?;
         ends(&node.run(&["hvmail_make_secondary", "--stop"])?, UNKNOWN, &[remedy])?;
         ends(&node.run(&["hvmail_make_primary", "--accept-data-loss=all"])?, UNKNOWN, &["peer-unseen", "database"])?;
+        ips::without_a_cluster(&node)?;
         ensure!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+        let bundle = node.run(&["hvmail_ha", "support-bundle", "--output", BUNDLE])?;
+        ends(&bundle, WARNING, &["not collected: hvmail_ha status: ", remedy, BUNDLE])?;
+        let listed = node.text(&["tar", "-tzf", BUNDLE])?;
+        ensure!(listed.contains("/MANIFEST") && listed.contains("/addresses.txt"), "{listed}");
         Ok(())
     })
 }

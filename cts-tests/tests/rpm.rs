@@ -169,13 +169,20 @@ const FILES: &str = "\
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/postgresql
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/primary-ips
 100755 root:root /usr/lib/ocf/resource.d/greenarrow/services
+100644 root:root /usr/lib/systemd/system/hvmail-secondary.service
 100755 root:root /usr/sbin/greenarrow-drbd-fence
 100755 root:root /usr/sbin/hvmail_ha
 120777 root:root /usr/sbin/hvmail_make_primary
 120777 root:root /usr/sbin/hvmail_make_secondary
+100644 root:root /usr/share/bash-completion/completions/hvmail_ha
+100644 root:root /usr/share/bash-completion/completions/hvmail_make_primary
+100644 root:root /usr/share/bash-completion/completions/hvmail_make_secondary
 40755 root:root /usr/share/doc/resource-agents-greenarrow
 100644 root:root /usr/share/doc/resource-agents-greenarrow/CHANGELOG.md
 100644 root:root /usr/share/doc/resource-agents-greenarrow/README.md
+100644 root:root /usr/share/fish/vendor_completions.d/hvmail_ha.fish
+100644 root:root /usr/share/fish/vendor_completions.d/hvmail_make_primary.fish
+100644 root:root /usr/share/fish/vendor_completions.d/hvmail_make_secondary.fish
 40755 root:root /usr/share/licenses/resource-agents-greenarrow
 100644 root:root /usr/share/licenses/resource-agents-greenarrow/LICENSE
 100644 root:root /usr/share/licenses/resource-agents-greenarrow/LICENSE.dependencies
@@ -192,6 +199,9 @@ const FILES: &str = "\
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/postgresql.xml
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/primary-ips.xml
 100644 root:root /usr/share/resource-agents-greenarrow/metadata/services.xml
+100644 root:root /usr/share/zsh/site-functions/_hvmail_ha
+100644 root:root /usr/share/zsh/site-functions/_hvmail_make_primary
+100644 root:root /usr/share/zsh/site-functions/_hvmail_make_secondary
 ";
 
 /// Of those, what other packages have too.
@@ -223,6 +233,8 @@ fn in_a_node_it_is_installed_used_and_removed() -> Result<()> {
         for command in ["hvmail_ha", "hvmail_make_primary", "hvmail_make_secondary"] {
             assert_eq!(node.text(&[command, "--version"])?, format!("{command} {VERSION}\n"));
         }
+        shells_complete(&node)?;
+        the_unit_is_sound(&node)?;
         is_verified(&node)?;
 
         assert_eq!(node.run(&["rpm", "--erase", "--force-debian", PACKAGE])?.all(), "");
@@ -234,6 +246,46 @@ fn in_a_node_it_is_installed_used_and_removed() -> Result<()> {
         assert!(!path("/usr/lib/.build-id")?, "build ids are left");
         AGENTS.iter().try_for_each(|agent| is_gone(&node, agent))
     })
+}
+
+/// Each shell is asked what comes next, as by its tabulator key.
+fn shells_complete(node: &Node) -> Result<()> {
+    let directory = "/usr/share/bash-completion/completions";
+    for (words, expected) in [
+        ("hvmail_ha pref", "preflight"),
+        ("hvmail_ha status --nag", "--nagios"),
+        ("hvmail_make_secondary --st", "--stop"),
+        ("hvmail_make_primary --accept-data-loss datab", "database"),
+    ] {
+        let command = words.split(' ').next().unwrap_or_default();
+        let ask = format!(
+            "source {directory}/{command}; COMP_WORDS=({words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             $(complete -p {command} | sed 's/.*-F \\([^ ]*\\).*/\\1/') {command} \"${{COMP_WORDS[-1]}}\" \
+             \"${{COMP_WORDS[-2]}}\"; echo \"${{COMPREPLY[@]}}\""
+        );
+        assert_eq!(node.text(&["bash", "-c", &ask])?.trim(), expected, "{words}");
+        let fish = node.text(&["fish", "-c", &format!("complete -C '{words}'")])?;
+        assert!(fish.lines().any(|line| line.split('\t').next() == Some(expected)), "{words}: {fish}");
+        let page = format!("/usr/share/zsh/site-functions/_{command}");
+        // As compinit has it loaded.
+        let load = format!("fpath=(/usr/share/zsh/site-functions $fpath); autoload -Uz +X _{command} && zsh -n {page}");
+        node.text(&["zsh", "-f", "-c", &load])?;
+        assert!(node.read_file(&page)?.starts_with(&format!("#compdef {command}\n")));
+    }
+    Ok(())
+}
+
+/// systemd reads it without a complaint, and it is not enabled by its installation.
+fn the_unit_is_sound(node: &Node) -> Result<()> {
+    let unit = "hvmail-secondary.service";
+    let verified = node.run(&["systemd-analyze", "verify", &format!("/usr/lib/systemd/system/{unit}")])?;
+    assert_eq!((verified.code(), verified.all().as_str()), (Some(0), ""));
+    let enabled = node.run(&["systemctl", "is-enabled", unit])?;
+    assert_eq!(enabled.stdout.trim(), "disabled", "{}", enabled.all());
+    // What it runs finds nothing here, and no cluster.
+    let boot = node.run(&["hvmail_make_secondary", "--boot"])?;
+    assert!(boot.code() == Some(0) && boot.stdout.contains("nothing of the pair is active here"), "{}", boot.all());
+    Ok(())
 }
 
 fn is_gone(node: &Node, agent: &str) -> Result<()> {

@@ -35,7 +35,7 @@ pub struct Store {
 
 impl Store {
     /// The store of an instance. Characters that a file name should not have become `_XX`, their number.
-    pub(crate) fn new(directory: PathBuf, agent: &str, instance: &str) -> Self {
+    pub fn new(directory: PathBuf, agent: &str, instance: &str) -> Self {
         let mut stem = format!("{agent}-");
         for byte in instance.bytes() {
             match byte {

@@ -7,9 +7,6 @@ use ocf::{Finding, State};
 use crate::generation::Kinship;
 use crate::model::{Connection, Disk, Peer, PeerVolume, Replication, Resource, Volume};
 
-/// As many things that are wrong are named; the others are counted.
-const SHOWN: usize = 4;
-
 /// What is known of a connection that DRBD does not try to make (StandAlone).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Parted {
@@ -61,14 +58,14 @@ pub(crate) fn judge(facts: &Facts) -> Finding {
     if resource.primary() {
         let fatal = fatal(resource);
         if !fatal.is_empty() {
-            return Finding::because(State::FailedPromoted, listed(&fatal));
+            return Finding::because_of(State::FailedPromoted, &fatal);
         }
     }
     let wrong = wrong(facts, resource);
     if wrong.is_empty() {
         return Finding::plain(sound, format!("{}: {}", facts.name, resource.summary()));
     }
-    Finding::because(degraded, listed(&wrong))
+    Finding::because_of(degraded, &wrong)
 }
 
 fn down(facts: &Facts) -> Finding {
@@ -212,21 +209,21 @@ pub(crate) fn ways_out(name: &str) -> String {
     )
 }
 
+/// The ways out are longer than what Pacemaker shows of a reason, so that the beginning has to be enough to find them.
 fn standalone(facts: &Facts, peer: &Peer) -> String {
     let (name, peer) = (&facts.name, peer.called());
     match facts.parted {
         Parted::Akin(Kinship::Split) => format!(
-            "SPLIT BRAIN: this node and {peer} have both written without the other, and DRBD keeps them apart \
-             (StandAlone). {}",
+            "SPLIT BRAIN: this node and {peer} have both written without the other (StandAlone). What to do is in the log. {}",
             ways_out(name)
         ),
         Parted::Akin(Kinship::Unrelated) => format!(
-            "this node and {peer} have data of different origin, and DRBD keeps them apart (StandAlone). {}",
+            "this node and {peer} have data of different origin (StandAlone). What to do is in the log. {}",
             ways_out(name)
         ),
         Parted::WroteAlone => format!(
-            "StandAlone: DRBD does not connect to {peer}, without which this node has written: a SPLIT BRAIN if the other \
-             has as well; drbdadm connect {name} on both shows it. {}",
+            "StandAlone; this node has written without {peer}: a SPLIT BRAIN if the other has as well; drbdadm connect {name} on \
+             both tells. {}",
             ways_out(name)
         ),
         Parted::Akin(Kinship::Older) => {
@@ -283,12 +280,6 @@ fn resync(facts: &Facts, resource: &Resource, peer: &Peer, number: u32, there: &
     let wait = if there.replication.towards_here() { "; the data here is good when it ends" } else { "" };
     let words = [done, left].into_iter().flatten().collect::<String>();
     format!("resync of volume {number} {direction} {}{rests}{words}{wait}", peer.called())
-}
-
-fn listed(reasons: &[String]) -> String {
-    let shown: Vec<&str> = reasons.iter().take(SHOWN).map(String::as_str).collect();
-    let more = if reasons.len() > SHOWN { format!("; and {} more", reasons.len() - SHOWN) } else { String::new() };
-    format!("{}{more}", shown.join("; "))
 }
 
 #[cfg(test)]

@@ -160,6 +160,11 @@ fn how_nodes_parted_decides_what_is_said_of_standalone() {
             _ => 0,
         };
         assert_eq!(both, wanted, "{finding:?}");
+        // Pacemaker shows 127 bytes of a reason.
+        let reason = finding.reason.unwrap_or_default();
+        let shown = reason.get(..127).unwrap_or(&reason);
+        let ended = ["in the log.", "on both tells.", "drbdadm connect r0"].iter().any(|words| shown.contains(words));
+        assert!(ended, "cut off before it says what to do: {shown}");
     }
 }
 

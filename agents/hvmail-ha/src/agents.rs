@@ -1,5 +1,6 @@
 //! What the agents installed on this node say themselves, by hand and in words.
 
+use std::path::Path;
 use std::time::Duration;
 
 use ocf::{Deadline, Program};
@@ -20,8 +21,17 @@ pub(crate) struct Word {
     pub(crate) text: String,
 }
 
+pub(crate) fn is_installed(kind: &str) -> bool {
+    Path::new(DIRECTORY).join(kind).exists()
+}
+
 /// Asks the agent of a resource, if it is one of greenarrow's.
 pub(crate) fn ask(resource: &Resource, node: &str) -> Option<Word> {
+    act(resource, node, "monitor", &[])
+}
+
+/// The same with another action, and with variables that only that one knows.
+pub(crate) fn act(resource: &Resource, node: &str, action: &str, variables: &[(&str, &str)]) -> Option<Word> {
     let kind = resource.agent.strip_prefix("ocf:greenarrow:")?;
     if kind.contains('/') || kind.starts_with('.') {
         return None;
@@ -40,8 +50,9 @@ pub(crate) fn ask(resource: &Resource, node: &str) -> Option<Word> {
         ("OCF_RESKEY_CRM_meta_timeout", &milliseconds),
         ("HA_LOGFACILITY", "none"),
     ];
-    let program = Program::new(&format!("{DIRECTORY}/{kind}")).args(["monitor"]);
-    let program = fixed.into_iter().fold(program, |program, (name, value)| program.variable(name, value));
+    let program = Program::new(&format!("{DIRECTORY}/{kind}")).args([action]);
+    let given = fixed.into_iter().chain(variables.iter().copied());
+    let program = given.fold(program, |program, (name, value)| program.variable(name, value));
     let program = match resource.promotable {
         Some(_) => program.variable("OCF_RESKEY_CRM_meta_promoted_max", "1"),
         None => program,

@@ -2,6 +2,7 @@
 
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
+use crate::bundle;
 use crate::takeover::LOSSES;
 
 /// The names the program is called by.
@@ -46,6 +47,10 @@ Examples:
   hvmail_ha status --nagios        one line, with the exit status of a Nagios plugin
   hvmail_ha status --prometheus > /var/lib/node_exporter/hvmail_ha.prom
   hvmail_ha preflight n2           could n2 take over now?
+  hvmail_ha configure              asks, and prints a configuration for the cluster
+  hvmail_ha configure --check      is the cluster configured as it should be?
+  hvmail_ha rejoin                 bring back, on this node, what has gone its own way
+  hvmail_ha support-bundle         one archive for whoever is to help, without secrets
 
 hvmail_make_secondary(8) and hvmail_make_primary(8) move the Primary role.";
 
@@ -72,9 +77,14 @@ const EXAMPLES_OF_SECONDARY: &str = "\
 Examples:
   hvmail_make_secondary            the other node becomes Primary
   hvmail_make_secondary --stop     if no other node can: end everything in good order
+  hvmail_make_secondary --boot     what hvmail-secondary.service runs at boot
 
 With --stop and no node to take over, no node is Primary until hvmail_make_primary is run, reboots included.
-The command may be repeated at any time, also after it was killed. No constraint stays behind.";
+The command may be repeated at any time, also after it was killed. No constraint stays behind.
+
+--boot changes nothing. It asks the agents on this node, with or without a running Pacemaker, whether addresses are up,
+the database is a primary or services run that the cluster has not started, and whether greenarrow.service is enabled;
+its exit status is 1 then. Put it on with: systemctl enable hvmail-secondary";
 
 const EXAMPLES_OF_PRIMARY: &str = "\
 Examples:
@@ -102,6 +112,10 @@ pub(crate) fn command(name: Name) -> Command {
             .after_help(format!("{EXAMPLES_OF_SECONDARY}\n\n{STATUSES}"))
             .arg(node("The node that is to be Secondary; this one otherwise"))
             .arg(flag("stop", "If no other node can take over: end everything in good order instead"))
+            .arg(
+                flag("boot", "Move nothing: look whether anything of the pair has started without the cluster")
+                    .conflicts_with_all(["stop", "node", "force", "accept-data-loss"]),
+            )
             .args(moving()),
     };
     let manual = flag("manual", "Print the man page, for man -l -");
@@ -137,6 +151,11 @@ fn ha() -> Command {
         .after_help(EXAMPLES_OF_HA)
         .subcommand(status)
         .subcommand(preflight)
+        .subcommand(crate::ips::command())
+        .subcommand(crate::configure::command())
+        .subcommand(crate::rejoin::command())
+        .subcommand(crate::completions::command())
+        .subcommand(bundle::command())
 }
 
 fn flag(name: &'static str, help: &'static str) -> Arg {

@@ -191,7 +191,15 @@ fn of_failures(picture: &Picture, all: &mut Vec<Finding>) {
             failure.node == picture.here && picture.word(&failure.resource).is_some_and(crate::agents::Word::is_sound);
         let past = if over { "; over by now" } else { "" };
         let what = format!("{}{past}", sentence(failure));
-        let remedy = format!("seen to? crm_resource --cleanup --resource {} --node {}", failure.resource, failure.node);
+        let cleanup = format!("crm_resource --cleanup --resource {} --node {}", failure.resource, failure.node);
+        let reason = failure.reason.as_deref().unwrap_or_default();
+        // The words of ocf:greenarrow:postgresql, with whose start only the operator can go on.
+        let parted = ["parted from the primary", "does not occur in the primary's history", "interrupted pg_rewind"];
+        let remedy = if failure.task == "start" && parted.iter().any(|words| reason.contains(words)) {
+            format!("on {}: hvmail_ha rejoin shows what it would throw away", failure.node)
+        } else {
+            format!("seen to? {cleanup}")
+        };
         all.push(found(severity, Some(&failure.node), what, Some(remedy)));
     }
     for count in picture.state.counts.iter().filter(|count| count.banned) {
@@ -214,6 +222,22 @@ fn of_agents(picture: &Picture, all: &mut Vec<Finding>) {
     let known =
         |resource: &str| picture.state.failures.iter().any(|one| one.resource == resource && one.node == picture.here);
     let runs = |resource: &str| picture.instance(resource, &picture.here).is_some();
+    let active = |word: &&crate::agents::Word| matches!(word.status, Some(8 | 191)) && runs(&word.resource);
+    for word in picture.words.iter().filter(active) {
+        let holders = picture.state.nodes_in_role(&word.resource, "Promoted");
+        // Of one that is being promoted Pacemaker says so.
+        if holders.is_empty() || holders.contains(&picture.here.as_str()) || picture.state.changing(&word.resource) {
+            continue;
+        }
+        let what = format!(
+            "{} is promoted here and on {}, here without the cluster's order: {}",
+            word.resource,
+            holders.join(", "),
+            word.text
+        );
+        let remedy = "nothing may be written here; the cluster ends it, but not in maintenance mode";
+        all.push(found(Severity::Critical, Some(&picture.here), what, Some(remedy.to_owned())));
+    }
     for word in picture.words.iter().filter(|word| !word.is_sound() && runs(&word.resource) && !known(&word.resource)) {
         let degraded = matches!(word.status, Some(190 | 191));
         let severity = if degraded { Severity::Warning } else { Severity::Critical };

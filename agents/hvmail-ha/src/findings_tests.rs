@@ -82,3 +82,13 @@ fn what_was_not_seen_is_said() {
     picture.unseen.push("ips-ip-list: attrd_updater: did not end within 4.0 s and was killed".to_owned());
     says(&picture, &["warning n1 not seen: ips-ip-list: attrd_updater: did not end within 4.0 s"]);
 }
+
+/// What n1's agents say is what n2's would say of a server that somebody promoted by hand.
+#[test]
+fn what_is_promoted_behind_the_clusters_back_is_critical() {
+    let forced = Picture { here: "n2".to_owned(), ..picture("healthy") };
+    let all = findings(&forced);
+    assert!(all.iter().any(|one| one.what.starts_with("pg is promoted here and on n1, here without")), "{all:#?}");
+    assert_eq!(overall(&all), Severity::Critical);
+    assert!(!findings(&picture("healthy")).iter().any(|one| one.what.contains("promoted here")));
+}

@@ -2,15 +2,21 @@
 //! by three names; it speaks to Pacemaker through its tools and their XML.
 
 mod agents;
+mod boot;
+mod bundle;
 #[cfg(test)]
 mod captured;
 mod cib;
 mod command_line;
+mod completions;
+mod configure;
 mod crm_mon;
 mod findings;
+mod ips;
 mod make;
 mod picture;
 mod preflight;
+mod rejoin;
 mod relocate;
 mod reports;
 mod screen;
@@ -60,10 +66,16 @@ fn run(name: Name, matches: &ArgMatches) -> Result<u8> {
     }
     match name {
         Name::MakePrimary => make::primary(&options(matches, false)),
+        Name::MakeSecondary if matches.get_flag("boot") => boot::look(),
         Name::MakeSecondary => make::secondary(&options(matches, matches.get_flag("stop"))),
         Name::Ha => match matches.subcommand() {
             Some(("status", matches)) => status(matches),
+            Some(("ips", matches)) => ips::run(matches),
+            Some(("configure", matches)) => configure::run(matches),
             Some(("preflight", matches)) => make::preflight(matches.get_one("node")),
+            Some(("rejoin", matches)) => rejoin::run(matches),
+            Some(("completions", matches)) => Ok(completions::run(matches)),
+            Some((bundle::NAME, matches)) => bundle::bundle(matches),
             _ => {
                 let _ = write!(stdout(), "{}", command(name).render_help());
                 Ok(UNKNOWN)

@@ -178,7 +178,7 @@ fn node(picture: &Picture, options: &Options) -> Result<String> {
     Ok(name)
 }
 
-fn lock() -> Result<Flock<File>> {
+pub(crate) fn lock() -> Result<Flock<File>> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let opened = options.custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits()).open(LOCK);

@@ -14,6 +14,8 @@ use crate::xml::Element;
 const PATIENCE: Duration = Duration::from_secs(8);
 /// What a daemon that keeps node attributes may take: nothing depends on them alone.
 const PATIENCE_FOR_ATTRIBUTES: Duration = Duration::from_secs(4);
+/// What is kept of a program's output (crate ocf).
+const MOST_KEPT: usize = 1 << 20;
 /// The exit status of a tool that finds nothing of that name (CRM_EX_NOSUCH).
 const NO_SUCH: i32 = 105;
 
@@ -25,8 +27,21 @@ pub(crate) fn state() -> Result<Monitored> {
 
 /// The cluster's configuration.
 pub(crate) fn configuration() -> Result<Configuration> {
+    Configuration::parse(&configuration_text()?)
+}
+
+/// The same as it stands.
+pub(crate) fn configuration_text() -> Result<String> {
     let output = run(Program::new("cibadmin").args(["--query", "--scope", "configuration"]), PATIENCE)?;
-    Configuration::parse(&output.success("cibadmin").with_context(not_running)?.stdout)
+    Ok(output.success("cibadmin").with_context(not_running)?.stdout)
+}
+
+/// drbd.conf as drbdadm understands it. None where it is not installed or does not understand it.
+pub(crate) fn drbd_dump() -> Option<String> {
+    let program = Program::new("drbdadm");
+    program.path()?;
+    let output = run(program.args(["dump-xml"]), PATIENCE).ok()?;
+    output.success("drbdadm").ok().map(|output| output.stdout)
 }
 
 fn not_running() -> String {
@@ -49,8 +64,12 @@ pub(crate) fn attribute(name: &str) -> Result<Vec<(String, String)>> {
 pub(crate) fn own_name() -> String {
     // Of Pacemaker 2.1's tools none says it in XML; this one prints nothing else.
     let asked = run(Program::new("crm_node").args(["--name"]), PATIENCE).and_then(|output| output.success("crm_node"));
-    let host = || gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    asked.ok().map(|output| output.stdout.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(host)
+    asked.ok().map(|output| output.stdout.trim().to_owned()).filter(|name| !name.is_empty()).unwrap_or_else(host_name)
+}
+
+/// The host's name.
+pub(crate) fn host_name() -> String {
+    gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
 /// Adds to the constraints, or changes those of the same ids, all at once.
@@ -99,6 +118,38 @@ pub(crate) fn forget_attribute(node: &str, name: &str) -> Result<()> {
 pub(crate) fn cleanup(resource: &str, node: &str) -> Result<()> {
     let words = ["--output-as=xml", "--cleanup", "--resource", resource, "--node", node];
     run(Program::new("crm_resource").args(words), PATIENCE * 3)?.success("crm_resource --cleanup").map(drop)
+}
+
+/// What a program says, for a reader: None where it is not installed. What it says when it fails is an answer too, unless
+/// that goes to its standard error alone.
+pub(crate) fn collected(argv: &[&str]) -> Result<Option<Vec<u8>>> {
+    let (name, arguments) = argv.split_first().context("no program")?;
+    let program = Program::new(name).args(arguments.iter().copied());
+    if program.path().is_none() {
+        return Ok(None);
+    }
+    let output = run(program, PATIENCE)?;
+    if output.stdout.is_empty() && !output.status.success() {
+        return output.success(name).map(|_| None);
+    }
+    let mut text = output.stdout;
+    if text.len() >= MOST_KEPT {
+        // Half a line may be the half of a secret that nothing ends.
+        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+        text += "(there was more, which was not kept)\n";
+    }
+    if !output.status.success() || text.is_empty() {
+        text.extend([output.stderr, format!("{}\n", output.status)]);
+    }
+    Ok(Some(text.into_bytes()))
+}
+
+/// Makes the archive of a directory's child.
+pub(crate) fn archive(file: &str, directory: &str, child: &str) -> Result<()> {
+    let owner = ["--owner=root:0", "--group=root:0", "--mode=go-rwx"];
+    let words =
+        ["--create", "--gzip", "--file", file].into_iter().chain(owner).chain(["--directory", directory, child]);
+    run(Program::new("tar").args(words), PATIENCE * 8)?.success("tar").map(drop)
 }
 
 fn run(program: Program, patience: Duration) -> Result<Output> {

@@ -125,7 +125,7 @@ standby, takes no part in the comparison while the disk is full: what it has mor
 
 const REJOIN: &str = "\
 An old primary that has written what the new one never received does not become a standby by itself. With rejoin=manual a \
-start refuses it, and its exit reason has the command that mends it; with rejoin=rewind the start keeps the log that only \
+start refuses it, and the log has the command that mends it; hvmail_ha rejoin shows the loss and permits it once; with rejoin=rewind the start keeps the log that only \
 this node has in DATADIR.diverged, and runs pg_rewind; with rejoin=basebackup it keeps that log too, takes a new base backup, \
 and keeps the old data directory as DATADIR.old until the server streams with the new one; a monitor then has it removed, \
 and the log says so. An interrupted rewind is never started; an exchange of directories that was interrupted is completed \

@@ -26,6 +26,7 @@ mod monitor;
 mod notify;
 mod parameters;
 mod peers;
+mod permission;
 mod position;
 mod postmaster;
 mod promote;

@@ -16,6 +16,7 @@ use crate::judgement::diverged;
 use crate::launch;
 use crate::parameters::{Rejoin, Settings};
 use crate::peers;
+use crate::permission::{self, Loss};
 use crate::position::{Lsn, Position, Standing};
 use crate::server::Standby;
 use crate::start::parted;
@@ -45,13 +46,15 @@ pub(crate) fn is_half_rewound(installed: &Installation) -> bool {
 /// What a start does with a directory that must never be started.
 pub(crate) fn replace_half_rewound(run: &Run, settings: &Settings, installed: &Installation) -> Result<(), Failure> {
     let source = source(settings, installed.version, &peers::own_name(run));
-    if let (Rejoin::BaseBackup, Some(source)) = (settings.rejoin, source) {
+    permission::note_parted(run, Loss::HalfRewound);
+    let way = permission::take(run, Loss::HalfRewound).unwrap_or(settings.rejoin);
+    if let (Rejoin::BaseBackup, Some(source)) = (way, source) {
         return replaced(run, settings, installed, &source).map(drop);
     }
     let marker = marker(&installed.data);
     run.log.error(&format!(
         "a pg_rewind of {} was interrupted, which leaves a directory that must not be started. Take a new base backup with \
-         pg_basebackup and remove {}, or set rejoin=basebackup; then: crm_resource --cleanup --resource {}",
+         pg_basebackup and remove {}, or set rejoin=basebackup, then: crm_resource --cleanup --resource {}; or: hvmail_ha rejoin",
         installed.data.display(),
         marker.display(),
         run.environment.resource()
@@ -73,11 +76,12 @@ pub(crate) fn rejoin(
         let reason = format!("{parted_at}; set primary_hosts, so that a start can mend it");
         return Err(Failure::new(Kind::Arguments, reason));
     };
-    if !settings.rejoin.mends(standing) {
+    let way = way(run, settings, standing, own);
+    if !way.mends(standing) {
         return Err(refused(run, installed, &source, standing, &parted_at));
     }
     run.log.warning(&parted_at);
-    let standby = if settings.rejoin == Rejoin::BaseBackup {
+    let standby = if way == Rejoin::BaseBackup {
         keep_aside(run, installed, own, standing)?;
         replaced(run, settings, installed, &source)?
     } else {
@@ -92,6 +96,13 @@ pub(crate) fn rejoin(
             Err(Failure::new(Kind::Arguments, format!("{reason}; take a new base backup")))
         }
     }
+}
+
+/// By the operator's word for just this, else as the parameter says.
+fn way(run: &Run, settings: &Settings, standing: Standing, own: &Position) -> Rejoin {
+    let Some(loss) = Loss::of(standing, own) else { return settings.rejoin };
+    permission::note_parted(run, loss);
+    permission::take(run, loss).unwrap_or(settings.rejoin)
 }
 
 fn check_rewindable(run: &Run, installed: &Installation) -> Result<(), Failure> {
@@ -124,14 +135,14 @@ fn refused(run: &Run, installed: &Installation, source: &str, standing: Standing
     let way = if matches!(standing, Standing::Diverged(_)) {
         run.log.error(&format!(
             "to throw away what only this node has, as user {user}: {bindir}/pg_rewind --target-pgdata={data} \
-             --source-server=\"{source}\"; then: crm_resource --cleanup --resource {}",
+             --source-server=\"{source}\"; then: crm_resource --cleanup --resource {}; or, as root: hvmail_ha rejoin",
             run.environment.resource()
         ));
         "set rejoin=rewind, or see the log"
     } else {
         run.log.error(&format!(
             "this node needs a new base backup: move {data} away, and as user {user}: {bindir}/pg_basebackup -D {data} \
-             -d \"{source}\"; then: crm_resource --cleanup --resource {}",
+             -d \"{source}\"; then: crm_resource --cleanup --resource {}; or, as root: hvmail_ha rejoin",
             run.environment.resource()
         ));
         "take a new base backup, see the log"

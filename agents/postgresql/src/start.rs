@@ -12,6 +12,7 @@ use crate::lacking;
 use crate::launch;
 use crate::parameters::Settings;
 use crate::peers;
+use crate::permission;
 use crate::position::{History, Position, Standing};
 use crate::record::{self, Role};
 use crate::rejoin;
@@ -47,6 +48,7 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     } else {
         bring_up(run, settings, &installed)?;
     }
+    permission::forget_parted(run);
     record::set_role(&run.store, Role::Unpromoted)?;
     if was_primary {
         record::note_was_primary(&run.store)?;

@@ -161,7 +161,16 @@ const CHECKS: &[Check] = &[
     Check {
         name: "hvmail-ha",
         about: "what the operator types, in real clusters with everything, while clients are served",
-        kind: Kind::Test(&["-p", "cts-tests", "--test", "hvmail_ha_move", "--test", "hvmail_ha_status"]),
+        kind: Kind::Test(&[
+            "-p",
+            "cts-tests",
+            "--test",
+            "hvmail_ha_configure",
+            "--test",
+            "hvmail_ha_move",
+            "--test",
+            "hvmail_ha_status",
+        ]),
     },
     Check {
         name: "vm",

@@ -60,6 +60,12 @@ mod postgresql {
 mod hvmail_ha {
     pub(crate) mod crm_mon;
     pub(crate) mod xml;
+
+    pub(crate) mod ips {
+        pub(crate) use crate::primary_ips::ip_file;
+        pub(crate) mod listed;
+        pub(crate) mod virtual_mtas;
+    }
 }
 
 // Their modules name each other from the crate's root.
@@ -98,6 +104,7 @@ pub const BODIES: &[(&str, Body)] = &[
     ("postgresql_position", postgresql_position),
     ("notify", notify),
     ("crm_mon_xml", crm_mon_xml),
+    ("virtual_mtas", virtual_mtas),
     ("parameters", parameters),
 ];
 
@@ -230,6 +237,20 @@ pub fn crm_mon_xml(bytes: &[u8]) {
         assert!(!["Master", "Slave"].contains(&instance.role.as_str()));
     }
     assert!(state.counts.iter().all(|count| count.count != "0"));
+}
+
+/// GreenArrow's configuration, and the file of addresses as hvmail_ha compares it.
+pub fn virtual_mtas(bytes: &[u8]) {
+    let lines = bytes.split(|byte| *byte == b'\n').count();
+    for source in hvmail_ha::ips::virtual_mtas::sources(bytes) {
+        assert!((1..=lines).contains(&source.line), "there is no line {}", source.line);
+        let word = source.address.map_or_else(|word| word, |address| address.to_string());
+        assert!(
+            [&source.name, &word].iter().all(|word| word.chars().count() <= 60 && !word.contains(char::is_control))
+        );
+    }
+    let list = hvmail_ha::ips::listed::List::of(bytes);
+    assert!(hvmail_ha::ips::listed::changes(&list, &list).is_empty(), "a list differs from itself");
 }
 
 /// A word of DRBD's in a sentence.

@@ -1,0 +1,194 @@
+//! `hvmail_ha support-bundle`: one archive with what somebody needs who is to help, without its secrets.
+
+mod pieces;
+mod redaction;
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Arg, ArgMatches, Command, value_parser};
+use jiff::Timestamp;
+use nix::fcntl::OFlag;
+use nix::unistd::{geteuid, mkdtemp};
+
+use crate::make::{DONE, say};
+use crate::tools;
+use pieces::{Content, Piece, collect};
+use redaction::without_secrets;
+
+pub(crate) const NAME: &str = "support-bundle";
+/// The archive is there, and something is missing in it.
+const INCOMPLETE: u8 = 1;
+
+const HELP: &str = "\
+In it, as far as they are there: status, what the agents on this node say, the cluster's configuration and state, the
+end of the logs (at most 4 MiB of each), what is set for Corosync, DRBD, PostgreSQL and the addresses, what the agents
+remember, services, network, disks, versions of packages. It changes nothing, and waits for no piece longer than 30 s.
+
+Not in it: mail, data, password files, keys. What is a password, secret, token or key by the name before it is replaced
+by [removed], and so is the same word wherever else it stands. Names of hosts, addresses and users stay, and nothing
+knows every secret: look through it before you send it. MANIFEST has a line for each piece: its source, its size, and
+how many secrets were removed. not-collected.txt says what could not be had, and why.
+
+Examples:
+  hvmail_ha support-bundle                             hvmail_ha-NODE-TIME.tar.gz in this directory
+  hvmail_ha support-bundle --output /root/n1.tar.gz    or where it is wanted; no file is overwritten
+
+Exit status:
+  0  all that there is was collected
+  1  the archive is there, and something is missing in it
+  3  there is no archive";
+
+pub(crate) fn command() -> Command {
+    Command::new(NAME)
+        .about("One archive with what somebody needs who is to help, without its secrets")
+        .after_help(HELP)
+        .arg(
+            Arg::new("output")
+                .long("output")
+                .value_name("FILE")
+                .value_parser(value_parser!(PathBuf))
+                .help("The archive, which must not exist yet; otherwise hvmail_ha-NODE-TIME.tar.gz in this directory"),
+        )
+}
+
+/// Removed with everything in it, however the command ends by itself.
+struct Scratch(PathBuf);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nobody can be told here; what is left is readable by root only, and without secrets.
+        let _left = fs::remove_dir_all(&self.0);
+    }
+}
+
+pub(crate) fn bundle(matches: &ArgMatches) -> Result<u8> {
+    ensure!(geteuid().is_root(), "this needs root: it is run by user {}", geteuid());
+    let plain = |one: char| if one.is_ascii_alphanumeric() || "-.".contains(one) { one } else { '_' };
+    let node: String = tools::own_name().chars().map(plain).collect();
+    let title = format!("hvmail_ha-{node}-{}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
+    let path = matches.get_one("output").cloned().unwrap_or_else(|| PathBuf::from(format!("{title}.tar.gz")));
+    let mut archive = create(&path)?;
+    let made = fill(&mut archive, &title);
+    if made.is_err() {
+        // It is this command's own, made a moment ago; half an archive helps nobody.
+        let _gone = fs::remove_file(&path);
+    }
+    let missing = made.with_context(|| format!("there is no archive {}", path.display()))?;
+    let status = if missing.is_empty() { DONE } else { INCOMPLETE };
+    for what in missing {
+        say(&format!("not collected: {what}"), status);
+    }
+    say(&std::path::absolute(&path).unwrap_or(path).display().to_string(), status);
+    Ok(say("Look through it before you send it: nothing knows every secret", status))
+}
+
+/// Only root reads it; and it is nobody else's file, nor behind a link.
+fn create(path: &Path) -> Result<File> {
+    let flags = OFlag::O_NOFOLLOW.bits();
+    let file = File::options().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path);
+    file.with_context(|| format!("{} cannot be created; --output FILE names another", path.display()))
+}
+
+/// What could not be had. Secrets are taken out before anything is written, so that none is left behind on a disk.
+fn fill(archive: &mut File, title: &str) -> Result<Vec<String>> {
+    let scratch = mkdtemp(&std::env::temp_dir().join("hvmail_ha.XXXXXX")).context("no directory for the pieces")?;
+    let scratch = Scratch(scratch);
+    let top = scratch.0.join(title);
+    fs::create_dir(&top)?;
+    let missing = write_out(&top, collect())?;
+    let made = scratch.0.join("archive");
+    let [file, directory] = [&made, &scratch.0].map(|path| path.to_string_lossy().into_owned());
+    tools::archive(&file, &directory, title)?;
+    io::copy(&mut File::open(&made)?, archive)?;
+    archive.sync_all()?;
+    Ok(missing)
+}
+
+/// Writes the pieces without their secrets, and the lists of what is there and what is not; the latter is handed back.
+fn write_out(top: &Path, pieces: Vec<Piece>) -> Result<Vec<String>> {
+    let (texts, about): (Vec<_>, Vec<_>) = pieces
+        .into_iter()
+        .map(|piece| {
+            let (kind, text) = match piece.content {
+                Content::Here(bytes) => (Kind::Here, bytes),
+                Content::Absent => (Kind::Absent, Vec::new()),
+                Content::Failed(why) => (Kind::Failed, why.into_bytes()),
+            };
+            (text, (piece.name, piece.source, kind))
+        })
+        .unzip();
+    let (mut manifest, mut missing) = (String::new(), Vec::new());
+    for ((name, source, kind), (text, removed)) in about.into_iter().zip(without_secrets(texts)?) {
+        let what = match kind {
+            Kind::Here => {
+                write(top, &name, &text)?;
+                format!("{} bytes, {removed} secrets removed", text.len())
+            }
+            Kind::Absent => "not on this node".to_owned(),
+            Kind::Failed => {
+                missing.push(format!("{source}: {}", String::from_utf8_lossy(&text)));
+                "not collected".to_owned()
+            }
+        };
+        manifest.extend([&name, ": ", &source, ": ", &what, "\n"]);
+    }
+    write(top, "MANIFEST", manifest.as_bytes())?;
+    let list: Vec<_> = missing.iter().map(String::as_str).chain([""]).collect();
+    write(
+        top,
+        "not-collected.txt",
+        list.join(
+            "
+",
+        )
+        .as_bytes(),
+    )?;
+    Ok(missing)
+}
+
+enum Kind {
+    Here,
+    Absent,
+    Failed,
+}
+
+fn write(top: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    // A path of the configuration (pgdata) may hold anything.
+    if !Path::new(name).components().all(|one| matches!(one, Component::Normal(_))) {
+        bail!("{name:?} would be written outside of the archive");
+    }
+    let path = top.join(name);
+    fs::create_dir_all(path.parent().unwrap_or(top))?;
+    fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there_and_what_is_not_is_listed_without_secrets() {
+        let top = mkdtemp(&std::env::temp_dir().join("bundle-list.XXXXXX")).unwrap();
+        let piece = |name: &str, content| Piece { name: name.to_owned(), source: format!("/{name}"), content };
+        let missing = write_out(
+            &top,
+            vec![
+                piece("etc/a", Content::Here(b"password=sesame1".to_vec())),
+                piece("b", Content::Absent),
+                piece("c", Content::Failed("it said sesame1".to_owned())),
+            ],
+        );
+        let read = |name: &str| fs::read_to_string(top.join(name)).unwrap();
+        assert_eq!(missing.unwrap(), ["/c: it said [removed]"]);
+        assert_eq!(read("etc/a"), "password=[removed]");
+        assert_eq!(read("not-collected.txt"), "/c: it said [removed]\n");
+        let lines = "etc/a: /etc/a: 18 bytes, 1 secrets removed\nb: /b: not on this node\nc: /c: not collected\n";
+        assert_eq!(read("MANIFEST"), lines);
+        assert!(write_out(&top, vec![piece("x/../../y", Content::Here(Vec::new()))]).is_err());
+        fs::remove_dir_all(&top).unwrap();
+    }
+}

@@ -1,0 +1,148 @@
+//! hvmail_ha ips: lists compared, checked, and copied over a real sshd on both nodes.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use cts_tests::disk::Item;
+use cts_tests::greenarrow_pair::{PROGRAM, Pair};
+use cts_tests::node::{Node, Owner};
+use cts_tests::subject::IP_FILE;
+
+use super::{OK, SETTLE, UNKNOWN, WARNING, ends, wait};
+
+/// GreenArrow's configuration in the nodes.
+const CONFIGURATION: &str = "/var/hvmail/control/greenarrow.conf";
+const SSHD: &str = "/etc/ssh/rig_sshd_config";
+
+fn ips(pair: &Pair, node: &Node, arguments: &[&str], status: i32, words: &[&str]) -> Result<()> {
+    let output = pair.run(node, &[&[PROGRAM, "ips"], arguments].concat())?;
+    println!("hvmail_ha ips {} on {}:\n{}", arguments.join(" "), node.name, output.all());
+    ends(&output, status, words)
+}
+
+fn comes(pair: &Pair, node: &Node, status: i32, words: &[&str]) -> Result<()> {
+    let mut last = String::new();
+    let there = || {
+        let result = ends(&pair.run(node, &[PROGRAM, "ips"])?, status, words);
+        last = result.as_ref().err().map(|error| format!("{error:#}")).unwrap_or_default();
+        Ok(result.is_ok())
+    };
+    wait::until(&format!("{words:?} of hvmail_ha ips"), SETTLE, wait::TOOL, there).map(drop).with_context(|| last)
+}
+
+/// A VirtualMTA for each address of a list.
+fn virtual_mtas(list: &str) -> String {
+    let address = |line: &str| line.split('/').next().unwrap_or_default().to_owned();
+    let block = |(number, line): (usize, &str)| {
+        format!("ip_address out{number} {{\n  smtp_source {} out{number}.example.com\n}}\n", address(line))
+    };
+    list.lines().enumerate().map(block).collect::<Vec<_>>().concat()
+}
+
+/// root on either node may log in on the other, with keys made here.
+fn open_ssh(pair: &Pair) -> Result<()> {
+    let mut keys = Vec::new();
+    for node in &pair.cluster.nodes {
+        node.lay_down(&[Item::directory("/root/.ssh"), Item::directory("/run/sshd")])?;
+        for path in ["/root/.ssh/id_ed25519", "/etc/ssh/rig_host_key"] {
+            node.text(&["rm", "-f", path, &format!("{path}.pub")])?;
+            node.text(&["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", path])?;
+        }
+        keys.push((node, node.read_file("/root/.ssh/id_ed25519.pub")?, node.read_file("/etc/ssh/rig_host_key.pub")?));
+    }
+    let authorized: String = keys.iter().map(|(_, user, _)| user.as_str()).collect();
+    let known: Vec<_> = keys.iter().map(|(node, _, host)| format!("{} {host}", node.name)).collect();
+    let hosts: Vec<_> = keys
+        .iter()
+        .map(|(node, ..)| format!("Host {0}\n HostName {1}\n HostKeyAlias {0}\n", node.name, node.address()))
+        .collect();
+    let sshd = "HostKey /etc/ssh/rig_host_key\nUsePAM no\nPasswordAuthentication no\nStrictModes no\n\
+                PermitRootLogin prohibit-password\nAuthorizedKeysFile /root/.ssh/authorized_keys\nPidFile /run/sshd/pid\n";
+    for node in &pair.cluster.nodes {
+        node.write_file("/root/.ssh/authorized_keys", &authorized, 0o600, Owner::Root)?;
+        node.write_file("/root/.ssh/known_hosts", known.concat(), 0o600, Owner::Root)?;
+        node.write_file("/root/.ssh/config", hosts.concat(), 0o600, Owner::Root)?;
+        node.write_file(SSHD, sshd, 0o600, Owner::Root)?;
+        node.text(&["/usr/sbin/sshd", "-f", SSHD])?;
+    }
+    Ok(())
+}
+
+pub(crate) fn lists_are_compared_checked_and_copied(pair: &Pair) -> Result<()> {
+    let began = Instant::now();
+    let primary = pair.healthy()?;
+    let peer = pair.cluster.peer(primary)?;
+    let list = primary.read_file(IP_FILE)?;
+    let (taken, rest) =
+        list.trim_end().rsplit_once('\n').map(|(rest, taken)| (taken, format!("{rest}\n"))).context("a list")?;
+    let address = taken.split('/').next().unwrap_or_default();
+    for node in [primary, peer] {
+        node.write_file(CONFIGURATION, virtual_mtas(&list), 0o600, Owner::Root)?;
+    }
+    comes(
+        pair,
+        primary,
+        OK,
+        &["equal: the 4 addresses", "kernel of", "VirtualMTAs", &format!("the list of {}", peer.name)],
+    )?;
+    comes(pair, peer, OK, &["equal: the 4 addresses", &format!("the list of {}", primary.name)])?;
+
+    // A line is taken out on the standby, and ssh does not work.
+    peer.write_file(IP_FILE, &rest, 0o640, Owner::Root)?;
+    ips(pair, peer, &[], WARNING, &[address, "does not list", "out3 (/var/hvmail/control/greenarrow.conf:11)"])?;
+    let other = format!("the list of {} is another one: 3 addresses, 4 in {IP_FILE} of {}", peer.name, primary.name);
+    comes(pair, primary, WARNING, &[&other])?;
+    ips(pair, primary, &["--ssh"], WARNING, &[&other, "was not fetched: ssh did not get through"])?;
+    let by_hand = format!("scp {IP_FILE} {}:{IP_FILE}", peer.name);
+    ips(pair, primary, &["push"], WARNING, &["ssh did not get through", &by_hand, "nothing was copied"])?;
+
+    open_ssh(pair)?;
+    let only_here = format!("in {IP_FILE} of {} and not of {}: {address}", primary.name, peer.name);
+    ips(pair, primary, &["--ssh"], WARNING, &[&only_here, &format!("{address} /")])?;
+    // The shorter list is not pushed over the longer one by mistake.
+    ips(pair, peer, &["push"], WARNING, &[taken, "--replace", "nothing was copied"])?;
+    ensure!(primary.read_file(IP_FILE)? == list, "the file of {} was changed", primary.name);
+    ips(pair, primary, &["push"], OK, &[&format!("{IP_FILE}.bak"), "go by the same 4 addresses"])?;
+    ensure!(peer.read_file(IP_FILE)? == list && peer.read_file(&format!("{IP_FILE}.bak"))? == rest);
+    ensure!(peer.text(&["stat", "-c", "%a", IP_FILE])?.trim() == "640", "the mode is another one");
+    ips(pair, primary, &["--ssh"], OK, &["equal: the 4 addresses", &format!("file of {}", peer.name)])?;
+
+    // What the agent would not take is refused before it is copied.
+    let wrong = format!("{rest}10.78.1.3\n");
+    primary.write_file("/root/wrong", &wrong, 0o644, Owner::Root)?;
+    ips(
+        pair,
+        primary,
+        &["check", "/root/wrong"],
+        WARNING,
+        &["wrong: /root/wrong: line 4", "the prefix length is missing"],
+    )?;
+    primary.write_file("/root/shorter", &rest, 0o644, Owner::Root)?;
+    let removed = format!("removed {taken}");
+    ips(pair, primary, &["check", "/root/shorter"], OK, &["valid: ", "0 added, 1 removed, 0 changed", &removed])?;
+    primary.write_file(IP_FILE, &wrong, 0o644, Owner::Root)?;
+    ips(pair, primary, &["push"], WARNING, &["line 4", "nothing was copied"])?;
+    ensure!(peer.read_file(IP_FILE)? == list, "a wrong file was copied");
+
+    // A line less on all nodes, and the kernel of the Primary follows.
+    primary.write_file(IP_FILE, &rest, 0o644, Owner::Root)?;
+    ips(pair, primary, &["push", "--replace"], OK, &[taken, "go by the same 3 addresses"])?;
+    ensure!(peer.read_file(IP_FILE)? == rest, "the file was not copied");
+    let gone = || Ok(primary.addresses()?.iter().all(|held| held.address.to_string() != address));
+    wait::until("the address to be taken down", SETTLE, wait::TOOL, gone)?;
+    primary.write_file(IP_FILE, &list, 0o644, Owner::Root)?;
+    ips(pair, primary, &["push"], OK, &["go by the same 4 addresses"])?;
+    comes(pair, primary, OK, &["equal: the 4 addresses"])?;
+
+    ensure!(pair.primary()?.name == primary.name, "there was a failover");
+    ensure!(pair.cluster.switch.since(began).is_empty(), "a node was fenced");
+    pair.cluster.cleanup("ips")?;
+    pair.cluster.wait_idle()
+}
+
+pub(crate) fn without_a_cluster(node: &Node) -> Result<()> {
+    node.write_file(IP_FILE, "192.0.2.10/24\n", 0o644, Owner::Root)?;
+    let words = ["the cluster does not answer on this node", "systemctl status pacemaker"];
+    ends(&node.run(&[PROGRAM, "ips"])?, UNKNOWN, &words)?;
+    ends(&node.run(&[PROGRAM, "ips", "push"])?, UNKNOWN, &["was not checked", "nothing was copied"])
+}

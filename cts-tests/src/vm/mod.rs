@@ -8,6 +8,8 @@
 pub mod channel;
 pub mod cluster;
 pub mod drbd;
+pub mod drbd_pair;
+pub mod drbd_scenarios;
 pub mod errand;
 pub mod guest;
 pub mod image;

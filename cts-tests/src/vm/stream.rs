@@ -92,6 +92,11 @@ impl Stream {
         self.lock().last().is_some_and(|(_, at)| *at >= since)
     }
 
+    /// Whether a record was synced between these moments.
+    pub fn wrote_between(&self, from: Instant, to: Instant) -> bool {
+        self.lock().iter().any(|(_, at)| (from..to).contains(at))
+    }
+
     /// How long ago the last record was synced.
     pub fn silence(&self) -> Duration {
         self.lock().last().map_or(Duration::MAX, |(_, at)| at.elapsed())

@@ -5,6 +5,7 @@
 mod batch;
 mod cluster;
 mod contender;
+mod drbd;
 mod executors;
 mod hello;
 mod invocation;
@@ -69,6 +70,12 @@ const SECTIONS: &[Section] = &[
         title: "A PostgreSQL pair with an address in a cluster of two nodes, beside PAF and heartbeat:pgsql",
         isolation: Isolation::Cluster(&["postgresql", "primary-ips"]),
         measure: postgresql::measure,
+    },
+    Section {
+        name: "drbd",
+        title: "One action of drbd in a guest (medians of pairs run in turn)",
+        isolation: Isolation::Guests(&["drbd"]),
+        measure: drbd::measure,
     },
 ];
 

@@ -1,0 +1,409 @@
+//! What can happen to a pair with DRBD, played with any agent that runs it.
+//!
+//! Each scenario takes a healthy pair, says what was not as it should be, and leaves what becomes a healthy pair by itself.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::drbd::{R0, device, wait_device};
+use super::drbd_pair::{CLONE, CONFIGURATION, PLACE, Pair, RESOURCE};
+use super::guest::Guest;
+use super::switch::Link;
+use crate::cluster::SETTLE;
+use crate::node::Owner;
+use crate::wait;
+
+/// A scenario.
+pub type Scenario = fn(&Pair) -> Result<()>;
+
+/// Every one, by name.
+pub const ALL: &[(&str, Scenario)] = &[
+    ("five planned switchovers", five_switchovers),
+    ("replication link cut", replication_cut),
+    ("disk of the Primary fails", disk_of_the_primary_fails),
+    ("disk of the Secondary fails", disk_of_the_secondary_fails),
+    ("resync interrupted", resync_interrupted),
+    ("drbd.conf broken, then stopped", broken_configuration),
+    ("demote while the device is held open", demoted_while_busy),
+    ("Primary before Pacemaker knew", primary_before_pacemaker),
+    ("split brain, and out of it by what is said", split_brain),
+    ("partition", partition),
+    ("partition, and fencing is slow", partition_with_slow_fencing),
+    ("Primary killed", primary_killed),
+    ("Primary killed while the other is Outdated", primary_killed_while_alone),
+    ("Primary killed while the other is Inconsistent", primary_killed_in_a_resync),
+    ("module missing at boot", module_missing),
+    ("both guests killed", both_killed),
+];
+
+/// How long nothing may be promoted that has no good data, to be believed.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+fn shell(guest: &Guest, line: &str) -> Result<String> {
+    guest.text(&["bash", "-c", line])
+}
+
+/// The promoted role moves to the other guest.
+pub fn switchover(pair: &Pair) -> Result<()> {
+    let (began, (_, secondary)) = (Instant::now(), pair.primary()?);
+    pair.cluster.move_to(CLONE, true, secondary)?;
+    pair.serves(secondary)?;
+    pair.cluster.wait_idle()?;
+    pair.cluster.clear(CLONE)?;
+    pair.fenced(began, &[])
+}
+
+/// To and fro.
+pub fn five_switchovers(pair: &Pair) -> Result<()> {
+    (0..5).try_for_each(|_| {
+        switchover(pair)?;
+        let primary = pair.healthy()?;
+        pair.stream.nothing_lost(primary)
+    })
+}
+
+/// The other's data gets old: it is kept from being promoted, and no longer than it is.
+pub fn replication_cut(pair: &Pair) -> Result<()> {
+    let began = Instant::now();
+    let (primary, _) = alone(pair)?;
+    let constraint = pair.cluster.tool(&["cibadmin", "--query", "--scope", "constraints"])?;
+    ensure!(constraint.contains(&format!("operation=\"ne\" value=\"{}\"", primary.name)), "{constraint}");
+    pair.goes_on()?;
+    pair.cluster.rack.mend();
+    let healthy = pair.healthy()?;
+    ensure!(healthy.name == primary.name, "the Primary was moved");
+    pair.fenced(began, &[])
+}
+
+/// Cuts the replication link, and waits until the Primary writes alone.
+fn alone(pair: &Pair) -> Result<(&Guest, &Guest)> {
+    let (primary, secondary) = pair.primary()?;
+    pair.cluster.rack.cut(Link::Replication);
+    wait::until("the handler's constraint", SETTLE, pair.cluster.step, || pair.fenced_off())?;
+    wait_device(primary, 0, "the only good copy", |one| one.peer_disk == "Outdated" || one.peer_disk == "DUnknown")?;
+    wait_device(secondary, 0, "alone", |one| one.connection == "WFConnection")?;
+    pair.goes_on()?;
+    Ok((primary, secondary))
+}
+
+fn disk_of_the_primary_fails(pair: &Pair) -> Result<()> {
+    let (primary, secondary) = pair.primary()?;
+    disk_fails(pair, primary, secondary)
+}
+
+fn disk_of_the_secondary_fails(pair: &Pair) -> Result<()> {
+    let (primary, secondary) = pair.primary()?;
+    disk_fails(pair, secondary, primary)
+}
+
+/// The other's disk serves, this is said, and an administrator who has mended the disk attaches it again.
+fn disk_fails(pair: &Pair, victim: &Guest, other: &Guest) -> Result<()> {
+    let (began, primary) = (Instant::now(), pair.primary()?.0.name.clone());
+    victim.volume_fail(0)?;
+    wait_device(victim, 0, "without a disk", |one| one.disk == "Diskless")?;
+    wait_device(other, 0, "the only disk", |one| one.disk == "UpToDate" && one.peer_disk == "Diskless")?;
+    pair.goes_on()?;
+    pair.stream.nothing_lost(pair.primary()?.0)?;
+    let said = pair.said(victim, &["disk here", "drbdadm attach"]);
+    victim.volume_mend(0)?;
+    victim.text(&["drbdadm", "attach", R0.name])?;
+    let healthy = pair.healthy()?;
+    ensure!(healthy.name == primary, "the Primary was moved");
+    pair.fenced(began, &[])?;
+    said.map(drop)
+}
+
+/// Makes a resync last long enough to be looked at.
+fn slow_resync(pair: &Pair) -> Result<(&Guest, &Guest)> {
+    pair.cluster.rack.each(|guest| rate(guest, "400k"))?;
+    let (primary, secondary) = alone(pair)?;
+    shell(primary, &format!("dd if=/dev/urandom of={PLACE}/large bs=1M count=12 conv=fsync"))?;
+    pair.cluster.rack.mend();
+    wait_device(secondary, 0, "being synchronised", |one| {
+        one.connection == "SyncTarget" && one.disk == "Inconsistent"
+    })?;
+    Ok((primary, secondary))
+}
+
+fn rate(guest: &Guest, rate: &str) -> Result<()> {
+    guest.text(&["drbdadm", "disk-options", &format!("--resync-rate={rate}"), R0.name]).map(drop)
+}
+
+/// The link is cut in the middle of a resync, and the Secondary, whose data is not whole then, is asked to take over.
+fn resync_interrupted(pair: &Pair) -> Result<()> {
+    let began = Instant::now();
+    let (primary, secondary) = slow_resync(pair)?;
+    let told = pair.said(secondary, &["resync of volume 0 from the peer"]);
+    pair.cluster.rack.cut(Link::Replication);
+    wait_device(secondary, 0, "not whole, and alone", |one| {
+        one.connection == "WFConnection" && one.disk == "Inconsistent"
+    })?;
+    pair.cluster.move_to(CLONE, true, secondary)?;
+    never_promoted(secondary, PATIENCE)?;
+    pair.cluster.clear(CLONE)?;
+    pair.serves(primary)?;
+    pair.cluster.rack.mend();
+    pair.cluster.rack.each(|guest| rate(guest, "100M"))?;
+    pair.healthy()?;
+    pair.fenced(began, &[])?;
+    told.map(drop)
+}
+
+/// Looks on for a while.
+fn never_promoted(guest: &Guest, patience: Duration) -> Result<()> {
+    let began = Instant::now();
+    while began.elapsed() < patience {
+        let one = device(guest, 0).ok().flatten();
+        ensure!(one.as_ref().is_none_or(|one| one.role != "Primary"), "{} was promoted: {one:?}", guest.name);
+        thread::sleep(wait::TOOL);
+    }
+    Ok(())
+}
+
+/// drbd.conf of the Primary becomes unreadable; monitors go on, and the Primary can be taken from it.
+fn broken_configuration(pair: &Pair) -> Result<()> {
+    let (began, (primary, secondary)) = (Instant::now(), pair.primary()?);
+    let text = primary.read_file(CONFIGURATION)?;
+    primary.write_file(CONFIGURATION, format!("{text}frob {{\n"), 0o644, Owner::Root)?;
+    // More than one monitor.
+    thread::sleep(Duration::from_secs(22));
+    let stayed = pair.stream.outage(began);
+    pair.cluster.standby(primary, true)?;
+    let moved = pair.serves(secondary);
+    pair.cluster.wait_idle()?;
+    let left = if primary.is_on() { device(primary, 0)? } else { None };
+    primary.write_file(CONFIGURATION, text, 0o644, Owner::Root)?;
+    pair.cluster.standby(primary, false)?;
+    pair.cluster.cleanup(RESOURCE)?;
+    pair.healthy()?;
+    moved?;
+    pair.fenced(began, &[])?;
+    ensure!(left.is_none(), "DRBD was left up: {left:?}");
+    ensure!(stayed < Duration::from_secs(3), "the Primary was interrupted for {stayed:?} before anybody asked for it");
+    Ok(())
+}
+
+/// Something that the cluster knows nothing of holds the device open: it is named, and once it has ended all goes on.
+fn demoted_while_busy(pair: &Pair) -> Result<()> {
+    let (began, (primary, secondary)) = (Instant::now(), pair.primary()?);
+    primary.daemon(&["bash", "-c", "exec -a holder sleep 1000 < /dev/drbd0"])?;
+    pair.cluster.move_to(CLONE, true, secondary)?;
+    let said = pair.said(primary, &["held open by", "sleep"]);
+    if primary.is_on() {
+        // It may have been ended by a fencing.
+        primary.run(&["pkill", "-x", "sleep"])?;
+    }
+    pair.serves(secondary)?;
+    pair.cluster.wait_idle()?;
+    pair.cluster.clear(CLONE)?;
+    pair.cluster.cleanup(RESOURCE)?;
+    said?;
+    pair.fenced(began, &[])
+}
+
+/// Everything was started by hand: it is taken over as it is.
+fn primary_before_pacemaker(pair: &Pair) -> Result<()> {
+    let (began, (primary, secondary)) = (Instant::now(), pair.primary()?);
+    let target = |role: &[&str]| {
+        ["fs", CLONE].iter().try_for_each(|id| {
+            pair.cluster.tool(&[&["crm_resource", "--resource", id, "--meta"], role].concat()).map(drop)
+        })
+    };
+    target(&["--set-parameter", "target-role", "--parameter-value", "Stopped"])?;
+    let down = || Ok(device(primary, 0)?.is_none() && device(secondary, 0)?.is_none());
+    wait::until("DRBD to be down", SETTLE, pair.cluster.step, down)?;
+    pair.cluster.wait_idle()?;
+    pair.cluster.maintenance(true)?;
+    pair.cluster.rack.each(|guest| guest.text(&["drbdadm", "up", R0.name]).map(drop))?;
+    wait_device(secondary, 0, "in sync", |one| one.disk == "UpToDate" && one.peer_disk == "UpToDate")?;
+    secondary.text(&["drbdadm", "primary", R0.name])?;
+    secondary.text(&["mount", &R0.device(), PLACE])?;
+    pair.goes_on()?;
+    let by_hand = Instant::now();
+    target(&["--delete-parameter", "target-role"])?;
+    pair.cluster.reprobe(CLONE)?;
+    pair.cluster.reprobe("fs")?;
+    pair.cluster.wait_idle()?;
+    pair.cluster.maintenance(false)?;
+    let healthy = pair.healthy()?;
+    ensure!(healthy.name == secondary.name, "the Primary was moved");
+    let outage = pair.stream.outage(by_hand);
+    ensure!(outage < Duration::from_secs(2), "writing stopped for {outage:?}");
+    pair.fenced(began, &[])
+}
+
+/// Behind the cluster's back both write without each other. The Primary's agent says what to do to keep its data, and that is
+/// done.
+fn split_brain(pair: &Pair) -> Result<()> {
+    let began = Instant::now();
+    let (primary, secondary) = alone(pair)?;
+    let write = "dd if=/dev/urandom of=/dev/drbd0 bs=4096 count=1 seek=100 oflag=direct";
+    let fencing = |how: &str| format!("drbdadm disk-options --fencing={how} r0");
+    let (off, on) = (fencing("dont-care"), fencing("resource-and-stonith"));
+    shell(secondary, &format!("{off} && drbdadm primary r0 && {write} && drbdadm secondary r0 && {on}"))?;
+    pair.cluster.rack.mend();
+    let apart = |one: &super::drbd::Device| one.connection == "StandAlone";
+    wait_device(primary, 0, "kept from its peer", apart)?;
+    let said = pair.said(primary, &["SPLIT BRAIN", "What to do is in the log"]).and_then(|_| commands(primary));
+    // Whether the agent says so or not, the pair is to be whole again.
+    let usual = || {
+        let discard = "drbdadm disconnect r0; drbdadm secondary r0; drbdadm connect --discard-my-data r0";
+        (discard.to_owned(), "drbdadm connect r0".to_owned())
+    };
+    let (there, here) = said.as_ref().map_or_else(|_| usual(), Clone::clone);
+    never_promoted(secondary, Duration::from_secs(2))?;
+    shell(secondary, &there)?;
+    if device(primary, 0)?.is_some_and(|one| apart(&one)) {
+        shell(primary, &here)?;
+    }
+    let healthy = pair.healthy()?;
+    ensure!(healthy.name == primary.name, "the Primary was moved");
+    pair.fenced(began, &[])?;
+    said.map(drop)
+}
+
+/// What the log says: `To keep the data of this node: on the other `A`, and here `B`. To keep …`
+fn commands(guest: &Guest) -> Result<(String, String)> {
+    let log = shell(guest, "grep -a 'drbd(drbd).*To keep the data of this node' /var/log/pacemaker/pacemaker.log")?;
+    let line = log.lines().last().unwrap_or_default();
+    let way = line.split_once("To keep the data of this node").map(|(_, way)| way);
+    let mut quoted = way.with_context(|| format!("no way out in {line:?}"))?.split('`').skip(1).step_by(2);
+    let mut next = || quoted.next().map(str::to_owned).with_context(|| format!("no command in {line:?}"));
+    Ok((next()?, next()?))
+}
+
+fn cut_everything(pair: &Pair) {
+    for link in Link::ALL {
+        pair.cluster.rack.cut(link);
+    }
+}
+
+/// Both links are cut: the Secondary is fenced.
+pub fn partition(pair: &Pair) -> Result<()> {
+    let (began, (primary, secondary)) = (Instant::now(), pair.primary()?);
+    cut_everything(pair);
+    pair.fenced(began, &[&secondary.name])?;
+    pair.cluster.rack.mend();
+    pair.serves(primary)
+}
+
+/// Until the other is known to be dead nothing is written: it might be promoted, and then that would be lost.
+fn partition_with_slow_fencing(pair: &Pair) -> Result<()> {
+    let (began, (primary, secondary)) = (Instant::now(), pair.primary()?);
+    // Longer than the fencing takes: otherwise each shoots the other (Pacemaker Explained, "priority-fencing-delay").
+    delay(pair, "25s")?;
+    pair.cluster.rack.power.slowness(Duration::from_secs(15));
+    cut_everything(pair);
+    let played = until_fenced(pair, primary, secondary, began);
+    pair.cluster.rack.power.slowness(Duration::ZERO);
+    pair.cluster.rack.mend();
+    let served = played.and_then(|()| pair.serves(primary));
+    // The guest that was fenced answers only when its cluster runs again.
+    pair.healthy()?;
+    delay(pair, "5s")?;
+    served
+}
+
+fn delay(pair: &Pair, delay: &str) -> Result<()> {
+    pair.cluster.tool(&["crm_attribute", "--name", "priority-fencing-delay", "--update", delay])?;
+    pair.cluster.wait_idle()
+}
+
+fn until_fenced(pair: &Pair, primary: &Guest, secondary: &Guest, began: Instant) -> Result<()> {
+    let power = &pair.cluster.rack.power;
+    wait_device(primary, 0, "without its peer", |one| one.connection != "Connected")?;
+    // What was on its way then has arrived.
+    thread::sleep(Duration::from_secs(2));
+    let alone = Instant::now();
+    wait::until("a fencing", SETTLE, wait::TOOL, || {
+        let role = device(secondary, 0).ok().flatten().map(|one| one.role);
+        ensure!(role.is_none_or(|role| role != "Primary"), "{} was promoted in a partition", secondary.name);
+        Ok(!power.since(began).is_empty())
+    })?;
+    let done = power.since(began)[0].done;
+    ensure!(done - alone > Duration::from_secs(5), "the fencing was not slow: {:?}", done - alone);
+    ensure!(!pair.stream.wrote_between(alone, done), "the Primary wrote alone before the other was dead");
+    pair.fenced(began, &[&secondary.name])
+}
+
+/// The Primary's guest loses its power: the other is promoted.
+pub fn primary_killed(pair: &Pair) -> Result<()> {
+    let (began, (primary, secondary)) = (Instant::now(), pair.primary()?);
+    primary.power_cut()?;
+    pair.serves(secondary)?;
+    pair.fenced(began, &[&primary.name])
+}
+
+/// The Primary wrote alone, and dies. The other lacks what it wrote, and is not promoted; the Primary comes back.
+fn primary_killed_while_alone(pair: &Pair) -> Result<()> {
+    let began = Instant::now();
+    let (primary, secondary) = alone(pair)?;
+    killed_and_back(pair, primary, secondary)?;
+    pair.fenced(began, &[&primary.name])
+}
+
+/// The Primary dies while the other's data is not whole.
+fn primary_killed_in_a_resync(pair: &Pair) -> Result<()> {
+    let began = Instant::now();
+    let (primary, secondary) = slow_resync(pair)?;
+    killed_and_back(pair, primary, secondary)?;
+    pair.cluster.rack.each(|guest| rate(guest, "100M"))?;
+    pair.fenced(began, &[&primary.name])
+}
+
+fn killed_and_back(pair: &Pair, primary: &Guest, secondary: &Guest) -> Result<()> {
+    let power = &pair.cluster.rack.power;
+    let began = Instant::now();
+    power.restart_after(Some(PATIENCE));
+    primary.power_cut()?;
+    wait::until("the Primary to be fenced", SETTLE, wait::QUICK, || Ok(!power.since(began).is_empty()))?;
+    power.restart_after(Some(Duration::from_millis(500)));
+    never_promoted(secondary, PATIENCE)?;
+    pair.cluster.rack.mend();
+    pair.serves(primary)
+}
+
+/// After a kernel upgrade, say. The guest says what is missing, the other serves, and the module is all it takes.
+fn module_missing(pair: &Pair) -> Result<()> {
+    let (began, (primary, secondary)) = (Instant::now(), pair.primary()?);
+    let power = &pair.cluster.rack.power;
+    power.restart_after(None);
+    secondary.power_cut()?;
+    pair.fenced(began, &[&secondary.name])?;
+    power.restart_after(Some(Duration::from_millis(500)));
+    secondary.power_on()?;
+    secondary.wait_up()?;
+    let module = shell(
+        secondary,
+        "rmmod drbd && f=$(find /lib/modules/$(uname -r) -name 'drbd.ko*') && mv $f /root/ && depmod && echo $f",
+    )?;
+    secondary.start_cluster()?;
+    pair.cluster.wait_quorum(2)?;
+    let running = shell(secondary, "uname -r")?;
+    let said = pair.said(secondary, &["can not load the drbd module", running.trim()]);
+    pair.cluster.wait_idle()?;
+    shell(secondary, &format!("mv /root/drbd.ko* {} && depmod", module.trim()))?;
+    pair.goes_on()?;
+    pair.cluster.cleanup(RESOURCE)?;
+    let healthy = pair.healthy()?;
+    ensure!(healthy.name == primary.name, "the Primary was moved");
+    pair.fenced(began, &[&secondary.name])?;
+    said.map(drop)
+}
+
+/// The power of the whole room, in the middle of writing; it comes back everywhere.
+fn both_killed(pair: &Pair) -> Result<()> {
+    let began = Instant::now();
+    for guest in &pair.cluster.nodes {
+        guest.power_cut()?;
+    }
+    pair.cluster.rack.each(|guest| {
+        guest.power_on()?;
+        guest.wait_up()?;
+        guest.start_cluster()
+    })?;
+    pair.healthy()?;
+    pair.fenced(began, &[])
+}

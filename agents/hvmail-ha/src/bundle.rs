@@ -137,16 +137,8 @@ fn write_out(top: &Path, pieces: Vec<Piece>) -> Result<Vec<String>> {
         manifest.extend([&name, ": ", &source, ": ", &what, "\n"]);
     }
     write(top, "MANIFEST", manifest.as_bytes())?;
-    let list: Vec<_> = missing.iter().map(String::as_str).chain([""]).collect();
-    write(
-        top,
-        "not-collected.txt",
-        list.join(
-            "
-",
-        )
-        .as_bytes(),
-    )?;
+    let list: String = missing.iter().flat_map(|what| [what.as_str(), "\n"]).collect();
+    write(top, "not-collected.txt", list.as_bytes())?;
     Ok(missing)
 }
 

@@ -1,15 +1,10 @@
 //! `hvmail_ha rejoin`: brings back what has gone its own way on this node, an old primary of the database or a DRBD device in a
 //! split brain. What is thrown away is shown first, and has to be named.
 
-#[path = "rejoin/consent.rs"]
 mod consent;
-#[path = "rejoin/copy.rs"]
 mod copy;
-#[path = "rejoin/database.rs"]
 mod database;
-#[path = "rejoin/devices.rs"]
 mod devices;
-#[path = "rejoin/split_brain.rs"]
 mod split_brain;
 
 use std::path::PathBuf;

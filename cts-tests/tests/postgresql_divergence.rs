@@ -12,55 +12,111 @@ use cts_tests::wait;
 fn an_old_primary_with_rows_of_its_own_is_refused_and_rewound_when_asked() -> Result<()> {
     with_cluster(USUAL, || {
         let pair = Pair::start(USUAL, 2, &[("rejoin", "manual")])?;
-        pair.play("old primary with rows of its own", |pair| {
-            let (old, standbys) = pair.primary()?;
-            let (old, new) = (old.clone(), standbys[0].clone());
-            pair.die_with_rows_of_its_own(&old)?;
-            let promoted = || Ok(pair.primary().is_ok_and(|(primary, _)| primary.name == new.name));
-            wait::until("the other node to be promoted", SETTLE, wait::TOOL, promoted)?;
-            // It comes back, and is not started as if nothing were wrong.
-            let refused = || Ok(pair.failures().iter().any(|failure| failure.operation == "pg_start_0"));
-            wait::until("the start of the old primary to be refused", SETTLE, wait::TOOL, refused)?;
-            let failures = pair.failures();
-            let reason = failures.iter().find(|one| one.operation == "pg_start_0").map(|one| one.reason.as_str());
-            let reason = reason.unwrap_or_default();
-            for words in ["this node parted from the primary at 0/", "set rejoin=rewind"] {
-                ensure!(reason.contains(words), "{reason:?} lacks {words:?}");
-            }
-            let log = pair.log(&old)?;
-            let command = format!("/opt/postgresql/bin/pg_rewind --target-pgdata={} --source-server=", old.data);
-            ensure!(log.contains(&command), "{log}");
-            ensure!(!old.has_processes()?, "the refused server runs");
-            pair.set("rejoin", "rewind")?;
-            pair.cluster.cleanup(RESOURCE)?;
-            pair.healthy()?;
-            ensure!(pair.primary()?.0.name == new.name);
-            old.await_replay(&new)?;
-            ensure!(old.sql("SELECT count(*) FROM audit WHERE id < 0")? == "0", "the rows of its own are still there");
-            let kept = old.command(&["find", &format!("{}.diverged", old.data), "-type", "f"])?.text()?;
-            ensure!(kept.contains("/timeline-2-from-0-"), "nothing was kept: {kept:?}");
-            ensure!(!old.command(&["test", "-e", &format!("{}.rewinding", old.data)])?.run()?.status.success());
-            Ok(())
-        })?;
-        pair.play("a half rewound directory is replaced by a base backup", |pair| {
-            let (primary, standbys) = pair.primary()?;
-            let (broken, postmaster) = (standbys[0].clone(), primary.postmaster()?);
-            pair.set("rejoin", "basebackup")?;
-            broken.command(&["touch", &format!("{}.rewinding", broken.data)])?.text()?;
-            broken.signal("KILL")?;
-            let began = || Ok(pair.log(&broken)?.contains("the old data directory is kept as"));
-            wait::until("the base backup", SETTLE, wait::TOOL, began)?;
-            pair.healthy()?;
-            broken.await_replay(primary)?;
-            // What it was is kept no longer than until it streams.
-            let removed = || Ok(pair.log(&broken)?.contains(", which that replaced, was removed"));
-            wait::until("the old directory to be removed", SETTLE, wait::TOOL, removed)?;
-            ensure!(!broken.command(&["test", "-e", &format!("{}.old", broken.data)])?.run()?.status.success());
-            ensure!(broken.read("postgresql.conf")?.contains("wal_log_hints"));
-            ensure!(primary.postmaster()? == postmaster, "a reloadable parameter restarted the primary");
-            Ok(())
-        })
+        pair.play("old primary with rows of its own", rows_of_its_own)?;
+        pair.play("a standby promoted by hand is no rival of the primary, and is rewound", promoted_by_hand)?;
+        pair.play("a primary that Pacemaker has forgotten is not joined by another", forgotten_by_pacemaker)?;
+        pair.play("a half rewound directory is replaced by a base backup", half_rewound)
     })
+}
+
+fn rows_of_its_own(pair: &Pair) -> Result<()> {
+    let (old, standbys) = pair.primary()?;
+    let (old, new) = (old.clone(), standbys[0].clone());
+    pair.die_with_rows_of_its_own(&old)?;
+    let promoted = || Ok(pair.primary().is_ok_and(|(primary, _)| primary.name == new.name));
+    wait::until("the other node to be promoted", SETTLE, wait::TOOL, promoted)?;
+    // It comes back, and is not started as if nothing were wrong.
+    let refused = || Ok(pair.failures().iter().any(|failure| failure.operation == "pg_start_0"));
+    wait::until("the start of the old primary to be refused", SETTLE, wait::TOOL, refused)?;
+    let failures = pair.failures();
+    let reason = failures.iter().find(|one| one.operation == "pg_start_0").map(|one| one.reason.as_str());
+    let reason = reason.unwrap_or_default();
+    for words in ["this node parted from the primary at 0/", "set rejoin=rewind"] {
+        ensure!(reason.contains(words), "{reason:?} lacks {words:?}");
+    }
+    let log = pair.log(&old)?;
+    let command = format!("/opt/postgresql/bin/pg_rewind --target-pgdata={} --source-server=", old.data);
+    ensure!(log.contains(&command), "{log}");
+    ensure!(!old.has_processes()?, "the refused server runs");
+    pair.set("rejoin", "rewind")?;
+    pair.cluster.cleanup(RESOURCE)?;
+    pair.healthy()?;
+    ensure!(pair.primary()?.0.name == new.name);
+    old.await_replay(&new)?;
+    ensure!(old.sql("SELECT count(*) FROM audit WHERE id < 0")? == "0", "the rows of its own are still there");
+    let kept = old.command(&["find", &format!("{}.diverged", old.data), "-type", "f"])?.text()?;
+    ensure!(kept.contains("/timeline-2-from-0-"), "nothing was kept: {kept:?}");
+    ensure!(!old.command(&["test", "-e", &format!("{}.rewinding", old.data)])?.run()?.status.success());
+    Ok(())
+}
+
+fn promoted_by_hand(pair: &Pair) -> Result<()> {
+    let (primary, standbys) = pair.primary()?;
+    let (primary, rival, postmaster) = (primary.clone(), standbys[0].clone(), primary.postmaster()?);
+    pair.set("rejoin", "manual")?;
+    pair.cluster.wait_idle()?;
+    rival.sql("SELECT pg_promote()")?;
+    rival.sql("INSERT INTO audit SELECT generate_series(-1000, -1)")?;
+    let reason = |operation: &str| -> String {
+        let failures = pair.failures();
+        let own = failures.iter().find(|one| one.node == rival.name && one.operation == operation);
+        own.map(|one| one.reason.clone()).unwrap_or_default()
+    };
+    let refused = || Ok(reason("pg_start_0").contains("this node parted from the primary at 0/"));
+    wait::until("the start of the rival to be refused", SETTLE, wait::TOOL, refused)?;
+    ensure!(pair.log(&rival)?.contains("promoted, and not by the cluster"), "{}", pair.log(&rival)?);
+    ensure!(primary.postmaster()? == postmaster && pair.primary()?.0.name == primary.name);
+    pair.set("rejoin", "rewind")?;
+    pair.cluster.cleanup(RESOURCE)?;
+    pair.healthy()?;
+    ensure!(primary.postmaster()? == postmaster && pair.primary()?.0.name == primary.name);
+    rival.await_replay(&primary)?;
+    ensure!(rival.sql("SELECT count(*) FROM audit WHERE id < 0")? == "0", "the rows of its own are still there");
+    ensure!(pair.lost()? == 0);
+    Ok(())
+}
+
+fn forgotten_by_pacemaker(pair: &Pair) -> Result<()> {
+    let standby = pair.primary()?.1[0].clone();
+    // A reload takes the place of the promotion in the history of operations, and whoever cancels the monitor takes
+    // what is left.
+    pair.set("maxlag", "1000000")?;
+    pair.cluster.wait_idle()?;
+    let maintenance = |mode| {
+        pair.cluster.tool(&["crm_attribute", "--type", "crm_config", "--name", "maintenance-mode", "--update", mode])
+    };
+    maintenance("true")?;
+    pair.cluster.wait_idle()?;
+    pair.cluster.move_to(CLONE, true, pair.cluster.node(&standby.name)?)?;
+    maintenance("false")?;
+    let refused = || Ok(pair.log(&standby)?.contains("accepts writes; it has to be demoted first"));
+    wait::until("the promotion to be refused", SETTLE, wait::TOOL, refused)?;
+    let moved = || Ok(pair.primary().is_ok_and(|(one, _)| one.name == standby.name));
+    wait::until("the standby to be promoted once the primary is demoted", SETTLE, wait::TOOL, moved)?;
+    pair.cluster.wait_idle()?;
+    pair.cluster.clear(CLONE)?;
+    pair.healthy()?;
+    ensure!(pair.lost()? == 0);
+    Ok(())
+}
+
+fn half_rewound(pair: &Pair) -> Result<()> {
+    let (primary, standbys) = pair.primary()?;
+    let (broken, postmaster) = (standbys[0].clone(), primary.postmaster()?);
+    pair.set("rejoin", "basebackup")?;
+    broken.command(&["touch", &format!("{}.rewinding", broken.data)])?.text()?;
+    broken.signal("KILL")?;
+    let began = || Ok(pair.log(&broken)?.contains("the old data directory is kept as"));
+    wait::until("the base backup", SETTLE, wait::TOOL, began)?;
+    pair.healthy()?;
+    broken.await_replay(primary)?;
+    // What it was is kept no longer than until it streams.
+    let removed = || Ok(pair.log(&broken)?.contains(", which that replaced, was removed"));
+    wait::until("the old directory to be removed", SETTLE, wait::TOOL, removed)?;
+    ensure!(!broken.command(&["test", "-e", &format!("{}.old", broken.data)])?.run()?.status.success());
+    ensure!(broken.read("postgresql.conf")?.contains("wal_log_hints"));
+    ensure!(primary.postmaster()? == postmaster, "a reloadable parameter restarted the primary");
+    Ok(())
 }
 
 #[test]

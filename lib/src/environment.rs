@@ -88,6 +88,12 @@ impl Environment {
         self.meta("notify").and_then(crate::parameter::parse_boolean).unwrap_or(false)
     }
 
+    /// Whether this monitor is the one for a promoted instance (the operation's attribute role; "Master" is its name before
+    /// Pacemaker 2.1).
+    pub fn for_promoted(&self) -> bool {
+        self.meta("role").is_some_and(|role| ["Promoted", "Master"].iter().any(|name| role.eq_ignore_ascii_case(name)))
+    }
+
     /// This node's name in the cluster, when Pacemaker told it.
     pub fn node(&self) -> Option<&str> {
         self.meta("on_node")
@@ -151,6 +157,9 @@ mod tests {
     #[test]
     fn a_monitor_without_an_interval_is_a_probe() {
         assert!(environment(&[]).probe());
+        let monitor = |role| environment(&[("OCF_RESKEY_CRM_meta_role", role)]);
+        assert!(monitor("Promoted").for_promoted() && monitor("Master").for_promoted());
+        assert!(!monitor("Unpromoted").for_promoted() && !environment(&[]).for_promoted());
         assert!(environment(&[("OCF_RESKEY_CRM_meta_interval", "0")]).probe());
         assert!(!environment(&[("OCF_RESKEY_CRM_meta_interval", "10000")]).probe());
     }

@@ -23,6 +23,8 @@ pub(crate) struct Monitored {
     pub(crate) counts: Vec<FailCount>,
     /// Node and resource, where a recurring monitor has found it promoted since its last promotion.
     pub(crate) confirmed: Vec<(String, String)>,
+    /// Node and resource, where the last that was done or found says that it is not promoted.
+    pub(crate) not_promoted: Vec<(String, String)>,
 }
 
 /// A node.
@@ -144,9 +146,15 @@ impl Monitored {
         }
         for holder in root.at(&["node_history", "node"]) {
             found.counts.extend(holder.children("resource_history").filter_map(|one| fail_count(holder, one)));
-            let confirmed = holder.children("resource_history").filter(|one| is_confirmed(one));
-            let name = |one: &Element| one.get("id").split(':').next().unwrap_or_default().to_owned();
-            found.confirmed.extend(confirmed.map(|one| (holder.get("name").to_owned(), name(one))));
+            for one in holder.children("resource_history") {
+                let resource = one.get("id").split(':').next().unwrap_or_default();
+                let place = (holder.get("name").to_owned(), resource.to_owned());
+                if is_confirmed(one) {
+                    found.confirmed.push(place);
+                } else if is_not_promoted(one) {
+                    found.not_promoted.push(place);
+                }
+            }
         }
         Ok(found)
     }
@@ -267,8 +275,24 @@ fn fencing(event: &Element) -> Fencing {
 }
 
 /// Calls are numbered in the order in which they were begun.
+fn call(operation: &Element) -> i64 {
+    operation.get("call").parse().unwrap_or(-1)
+}
+
+/// A reload says nothing of the role, and where it was the last action and no monitor has looked since, nobody knows it.
+fn is_not_promoted(history: &Element) -> bool {
+    let of_role = history.children("operation_history").filter_map(|one| {
+        let not_promoted = match (one.get("task"), one.get("rc")) {
+            ("start" | "demote" | "stop", "0") | ("monitor", "0" | "7" | "190") => true,
+            ("promote", _) | ("monitor", "8" | "9" | "191") => false,
+            _ => return None,
+        };
+        Some((call(one), not_promoted))
+    });
+    of_role.max().is_some_and(|(_, not_promoted)| not_promoted)
+}
+
 fn is_confirmed(history: &Element) -> bool {
-    let call = |operation: &Element| operation.get("call").parse::<i64>().unwrap_or(-1);
     let operations = || history.children("operation_history");
     let promoted = operations().filter(|one| one.get("task") == "promote").map(call).max().unwrap_or(-1);
     let found = operations().filter(|one| one.get("task") == "monitor" && ["8", "191"].contains(&one.get("rc")));

@@ -14,6 +14,8 @@ fn a_healthy_pair_is_read() {
         assert_eq!(scores, [Some(100), Some(50)], "{resource}");
         assert!(state.confirmed.contains(&("n1".to_owned(), resource.to_owned())));
         assert!(!state.confirmed.contains(&("n2".to_owned(), resource.to_owned())));
+        assert!(state.not_promoted.contains(&("n2".to_owned(), resource.to_owned())));
+        assert!(!state.not_promoted.contains(&("n1".to_owned(), resource.to_owned())));
     }
     assert!(state.failures.is_empty() && state.fencings.is_empty() && state.counts.is_empty());
 }
@@ -108,5 +110,32 @@ fn any_bytes_are_read_or_refused() {
             bytes[place] = byte;
             let _ = Monitored::parse(&String::from_utf8_lossy(&bytes));
         }
+    }
+}
+
+#[test]
+fn only_what_says_the_role_says_that_it_is_not_promoted() {
+    let told = |operations: &[(&str, &str)]| {
+        let history = operations.iter().zip(1..).fold(String::new(), |text, ((task, rc), call)| {
+            format!("{text}<operation_history call=\"{call}\" task=\"{task}\" rc=\"{rc}\"/>")
+        });
+        is_not_promoted(&Element::parse(&format!("<resource_history id=\"pg\">{history}</resource_history>")).unwrap())
+    };
+    for operations in
+        [&[("demote", "0")][..], &[("start", "0"), ("monitor", "190")], &[("monitor", "8"), ("stop", "0")]]
+    {
+        assert!(told(operations), "{operations:?}");
+    }
+    for operations in [
+        &[][..],
+        &[("demote", "1")],
+        &[("start", "0"), ("promote", "0")],
+        &[("start", "0"), ("promote", "1")],
+        &[("monitor", "0"), ("monitor", "8")],
+        // The monitor that found it promoted was cancelled.
+        &[("reload-agent", "0")],
+        &[("reload-agent", "0"), ("monitor", "191")],
+    ] {
+        assert!(!told(operations), "{operations:?}");
     }
 }

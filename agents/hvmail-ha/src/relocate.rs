@@ -92,7 +92,11 @@ impl<'a> Work<'a> {
         tools::change_resources(&stop_marks(last, &clones))?;
         self.say("the cluster was asked to have no Primary");
         let roles = owned(&self.picture.roles());
-        match self.watch(|state| nobody(state, &roles).then_some(())) {
+        let ended = |state: &Monitored| {
+            let told = |one: &String| state.not_promoted.contains(&(last.to_owned(), one.clone()));
+            (nobody(state, &roles) && roles.iter().all(told)).then_some(())
+        };
+        match self.watch(ended) {
             Ok(()) => {
                 Ok(Ending::Done(format!("{last} is Secondary, and no node is Primary until hvmail_make_primary")))
             }

@@ -5,7 +5,7 @@ use ocf::{Notification, Run};
 use crate::lacking;
 use crate::monitor;
 use crate::parameters::Settings;
-use crate::peers::{own_name, positions};
+use crate::peers::{Candidate, candidates, own_name};
 use crate::position::{Position, Standing};
 use crate::survey::Survey;
 
@@ -28,8 +28,8 @@ pub(crate) fn hold(run: &Run, settings: &Settings, survey: &Survey) -> Outcome {
     };
     let others: Vec<String> =
         Notification::nodes_after(&run.environment).into_iter().filter(|node| *node != own_name).collect();
-    let told = if others.is_empty() { Vec::new() } else { positions(run, &others, run.deadline) };
-    let unheard = others.iter().filter(|node| !told.iter().any(|(name, _)| name == *node)).cloned().collect::<Vec<_>>();
+    let told = if others.is_empty() { Vec::new() } else { candidates(run, &others, run.deadline) };
+    let unheard = others.iter().filter(|node| !told.iter().any(|one| one.node == **node)).cloned().collect::<Vec<_>>();
     match decide(&own_name, &own, &told, &unheard) {
         Outcome::Best(why) => match lacking::hindrance(run, settings, &told) {
             Some(hindrance) => Outcome::Refused(hindrance),
@@ -39,8 +39,16 @@ pub(crate) fn hold(run: &Run, settings: &Settings, survey: &Survey) -> Outcome {
     }
 }
 
-fn decide(own_name: &str, own: &Position, told: &[(String, Position)], unheard: &[String]) -> Outcome {
-    for (node, position) in told {
+fn decide(own_name: &str, own: &Position, told: &[Candidate], unheard: &[String]) -> Outcome {
+    // After a reload Pacemaker knows of the promotion by the recurring monitor alone, and cancels that before it demotes; a
+    // transition that is aborted in between leaves it without (update_resource_state, unpack.c).
+    if let Some(rival) = told.iter().find(|one| one.primary) {
+        return Outcome::Refused(format!(
+            "not promoted: the server of {} accepts writes; it has to be demoted first, which its next monitor brings about",
+            rival.node
+        ));
+    }
+    for Candidate { node, position, .. } in told {
         let why = match own.against(position) {
             Standing::Equal | Standing::Ahead | Standing::OtherDiverged => continue,
             Standing::Behind => format!("{node} has more of the log: {position}; {own_name} has {own}"),
@@ -70,7 +78,8 @@ mod tests {
     }
 
     fn decided(own: &str, others: &[&str]) -> Outcome {
-        let told: Vec<_> = others.iter().zip(["n2", "n3"]).map(|(text, node)| (node.to_owned(), at(text))).collect();
+        let one = |(text, node): (&&str, &str)| Candidate { node: node.to_owned(), position: at(text), primary: false };
+        let told: Vec<_> = others.iter().zip(["n2", "n3"]).map(one).collect();
         decide("n1", &at(own), &told, &[])
     }
 
@@ -97,6 +106,13 @@ mod tests {
             let Outcome::Refused(why) = decided(own, &others) else { panic!("{own} {others:?}") };
             assert!(why.contains(words), "{why}");
         }
+    }
+
+    #[test]
+    fn beside_a_primary_nobody_is_promoted_whatever_it_has() {
+        let rival = Candidate { node: "n2".to_owned(), position: at("1:0/40"), primary: true };
+        let Outcome::Refused(why) = decide("n1", &at("1:0/50"), &[rival], &[]) else { panic!() };
+        assert!(why.contains("the server of n2 accepts writes") && why.len() <= 127, "{why}");
     }
 
     #[test]

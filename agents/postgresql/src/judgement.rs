@@ -201,9 +201,18 @@ fn promoted(facts: &Facts, primary: &Primary) -> Judgement {
         let node = streaming.iter().find(|node| slot_name(node) == slot.name)?;
         Some(format!("{node} streams without its slot {}: restart its server, or WAL it lacks is not kept", slot.name))
     });
-    let wrong = [facts.write.clone(), facts.disk.clone(), alone, kept, slotless, facts.wrong.clone()];
+    let by_hand = is_promoted_by_hand(facts);
+    let hand = by_hand.then(|| {
+        "the server was promoted, and not by the cluster, which has it as a standby: what is written to it may be lost".to_owned()
+    });
+    let wrong = [hand, facts.write.clone(), facts.disk.clone(), alone, kept, slotless, facts.wrong.clone()];
     let verdict = sound_or(wrong, State::RunningPromoted, State::DegradedPromoted);
-    Judgement { verdict, fitness: Fitness::Serving }
+    Judgement { verdict, fitness: if by_hand { Fitness::Unchanged } else { Fitness::Serving } }
+}
+
+/// A primary that the cluster made a standby.
+pub(crate) fn is_promoted_by_hand(facts: &Facts) -> bool {
+    facts.role == Some(Role::Unpromoted) && matches!(facts.seen, Seen::Answering(Said::Primary(_)))
 }
 
 fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {

@@ -71,7 +71,7 @@ fn a_healthy_pair() {
 #[test]
 fn the_servers_own_word_counts_more_than_what_the_cluster_made_of_it() {
     let by_hand = Facts { role: Some(Role::Unpromoted), ..serving() };
-    is(&by_hand, State::RunningPromoted, "", Fitness::Serving);
+    is(&by_hand, State::DegradedPromoted, "promoted, and not by the cluster", Fitness::Unchanged);
     is(&Facts { role: None, ..serving() }, State::RunningPromoted, "", Fitness::Serving);
     let restarted = Facts { role: Some(Role::Promoted), ..following(standby()) };
     is(&restarted, State::Running, "", Fitness::Score(STREAMING));

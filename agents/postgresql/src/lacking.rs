@@ -12,7 +12,7 @@ use ocf::Run;
 
 use crate::parameters::{Settings, Sync};
 use crate::peers;
-use crate::position::Position;
+use crate::peers::Candidate;
 use crate::record;
 use crate::server::{Primary, have_flushed};
 use crate::upkeep::wanted_names;
@@ -34,6 +34,17 @@ pub(crate) fn of_this_node(run: &Run) -> Result<Option<String>> {
     let own = peers::own_name(run);
     let author = run.cluster().lasting_attribute_of(&own, &attribute(run))?;
     Ok(author.filter(|author| *author != own && !author.is_empty()))
+}
+
+/// Whether another node lacks what this one wrote, and so nobody has more than this one.
+pub(crate) fn is_author(run: &Run, settings: &Settings) -> Result<bool> {
+    let own = peers::own_name(run);
+    for node in settings.hosts.other_nodes(&own) {
+        if run.cluster().lasting_attribute_of(node, &attribute(run))?.as_deref() == Some(&own) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Tells of the nodes that do not stream from this primary, and of those that it knows nothing of yet. Comes before commits
@@ -114,10 +125,10 @@ fn tell(run: &Run, node: &str, author: Option<&str>) -> Result<()> {
 }
 
 /// Why this node, which has as much as `told` say, must not be promoted: a primary that nobody hears of wrote without it.
-pub(crate) fn hindrance(run: &Run, settings: &Settings, told: &[(String, Position)]) -> Option<String> {
+pub(crate) fn hindrance(run: &Run, settings: &Settings, told: &[Candidate]) -> Option<String> {
     let own = peers::own_name(run);
     let others = settings.hosts.other_nodes(&own);
-    let heard = |node: &str| told.iter().any(|(name, _)| name == node);
+    let heard = |node: &str| told.iter().any(|one| one.node == node);
     // Whoever has as much as every other node lacks nothing.
     if others.iter().all(|node| heard(node)) {
         return None;

@@ -11,12 +11,12 @@ use crate::control::ClusterState;
 use crate::half_record;
 use crate::inquiry;
 use crate::installation::Version;
-use crate::judgement::{Facts, Fitness, Judgement, SERVING, Seen, Verdict, is_deaf, judge};
+use crate::judgement::{Facts, Fitness, Judgement, SERVING, Seen, Verdict, is_deaf, is_promoted_by_hand, judge};
 use crate::lacking;
 use crate::parameters::Settings;
 use crate::peers;
 use crate::position::{History, Position};
-use crate::record;
+use crate::record::{self, Role};
 use crate::server::{self, Primary, Said};
 use crate::survey::{Disk, Survey, disk};
 use crate::upkeep;
@@ -32,8 +32,11 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
     let Judgement { verdict, fitness } = judge(&facts);
     if !run.environment.probe() {
         remember(run, &facts, &verdict);
-        tend(run, settings, &mut survey);
-        tell_cluster(run, &survey, fitness);
+        // What the cluster has not promoted speaks for nobody: the primary's history and who lacks what are not its to tell.
+        if !is_promoted_by_hand(&facts) {
+            tend(run, settings, &mut survey);
+            tell_cluster(run, &survey, fitness);
+        }
     }
     match verdict {
         Verdict::Failed(reason) => Err(Failure::generic(reason)),
@@ -71,7 +74,7 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         _ => None,
     };
     let running = !matches!(survey.seen, Seen::Absent);
-    let role = record::role(&run.store);
+    let role = role(run, answering.as_ref());
     // Of a server that nobody has started there is nothing to say.
     let disk = if running || role.is_some() { disk(&survey.data, settings.disk_min_free) } else { Disk::default() };
     let own_node = peers::own_name(run);
@@ -105,6 +108,20 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         facts.why_deaf = inquiry::why_deaf(run, settings);
     }
     facts
+}
+
+/// The role that the cluster gave it. What somebody else has promoted the cluster may have taken for promoted since, when it
+/// looked anew (crm_resource --refresh): then it asks for that role.
+fn role(run: &Run, said: Option<&Said>) -> Option<Role> {
+    let known = record::role(&run.store);
+    if known != Some(Role::Unpromoted) || !run.environment.for_promoted() || !matches!(said, Some(Said::Primary(_))) {
+        return known;
+    }
+    run.log.warning("the server was promoted, and not by the cluster, which takes it for the promoted one now");
+    if let Err(error) = record::set_role(&run.store, Role::Promoted) {
+        run.log.warning(&format!("{error:#}"));
+    }
+    Some(Role::Promoted)
 }
 
 /// The primary that wrote without this node, if a start or a promotion found one. Asked again until it is no longer so.
@@ -181,6 +198,7 @@ fn tell_cluster(run: &Run, survey: &Survey, fitness: Fitness) {
         }
         Fitness::Unchanged => {}
     }
+    // By its history the standbys tell whether they belong to the primary of the cluster.
     if let Some(said @ Said::Primary(_)) = survey.said() {
         match said.position(&survey.data) {
             Ok(position) => peers::publish_history(run, &position),

@@ -5,7 +5,7 @@ use ocf::{Notification, Operation, Run, When};
 use crate::monitor;
 use crate::parameters::Settings;
 use crate::peers;
-use crate::record;
+use crate::record::{self, Role};
 use crate::server::Said;
 use crate::survey::{Survey, disk};
 use crate::upkeep;
@@ -41,15 +41,21 @@ fn tell_position(run: &Run, settings: &Settings) {
         );
         return peers::abstain(run);
     }
-    match survey.map(|survey| monitor::position(&survey)) {
-        Ok(Some(position)) => peers::publish_position(run, &position),
-        Ok(None) => run.log.warning("the server does not say where it is in the log; it takes no part in the election"),
+    match survey.map(|survey| (monitor::position(&survey), matches!(survey.said(), Some(Said::Primary(_))))) {
+        Ok((Some(position), primary)) => peers::publish_position(run, &position, primary),
+        Ok((None, _)) => {
+            run.log.warning("the server does not say where it is in the log; it takes no part in the election");
+        }
         Err(error) => run.log.warning(&format!("{error:#}")),
     }
 }
 
 /// The cluster knows that a standby is gone long before its connection times out; commits that wait for it need not.
 fn let_go(run: &Run, settings: &Settings, gone: &[String]) {
+    // What somebody else has promoted has nothing to tell of the others.
+    if record::role(&run.store) == Some(Role::Unpromoted) {
+        return;
+    }
     let Ok(mut survey) = Survey::take(run, settings) else { return };
     let (Some(Said::Primary(primary)), Some(wire)) = (survey.said().cloned(), survey.wire.as_mut()) else { return };
     if let Err(error) = upkeep::of_primary(run, settings, &survey.data, &primary, wire, gone) {

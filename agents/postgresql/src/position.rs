@@ -61,7 +61,7 @@ impl History {
         if timeline <= 1 {
             return Ok(Self::default());
         }
-        let path = wal::directory(data)?.join(format!("{timeline:08X}.history"));
+        let path = wal::directory(data)?.join(wal::history_name(timeline));
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Self::parse(&text).with_context(|| path.display().to_string())
     }
@@ -69,6 +69,11 @@ impl History {
     /// Where `timeline` was left, if the history went through it.
     pub(crate) fn left(&self, timeline: u32) -> Option<Lsn> {
         self.0.iter().find(|(ancestor, _)| *ancestor == timeline).map(|(_, left)| *left)
+    }
+
+    /// Whether both name the same ancestors, as far as the shorter one goes back.
+    fn agrees(&self, other: &Self) -> bool {
+        self.0.iter().rev().zip(other.0.iter().rev()).all(|(one, other)| one == other)
     }
 }
 
@@ -102,6 +107,10 @@ impl Position {
     /// How this one stands to `other`.
     pub(crate) fn against(&self, other: &Self) -> Standing {
         if self.timeline == other.timeline {
+            // Two servers that were promoted without knowing of each other give the same number to different timelines.
+            if !self.history.agrees(&other.history) {
+                return Standing::Unrelated;
+            }
             return match self.lsn.cmp(&other.lsn) {
                 std::cmp::Ordering::Less => Standing::Behind,
                 std::cmp::Ordering::Equal => Standing::Equal,
@@ -186,6 +195,9 @@ mod tests {
             ("2:0/8 1@0/5", "3:0/9 1@0/5 2@0/7", Standing::Diverged(Lsn(7))),
             // Two nodes promoted at the same time from the same timeline.
             ("2:0/9 1@0/5", "3:0/9 1@0/6", Standing::Unrelated),
+            ("2:0/9 1@0/5", "2:0/9 1@0/6", Standing::Unrelated),
+            // Of a long history not everything is told.
+            ("3:0/9 1@0/5 2@0/6", "3:0/9 2@0/6", Standing::Equal),
         ] {
             assert_eq!(at(one).against(&at(other)), expected, "{one} against {other}");
         }

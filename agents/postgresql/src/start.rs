@@ -1,6 +1,6 @@
 //! From stopped to unpromoted: always as a standby, whatever the server was before.
 
-use anyhow::anyhow;
+use anyhow::{Result, anyhow};
 use ocf::{Done, Failure, LAST_RESORT, Lapse, NEVER, Run};
 
 use crate::base_backup;
@@ -50,25 +50,28 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     }
     permission::forget_parted(run);
     record::set_role(&run.store, Role::Unpromoted)?;
-    if was_primary {
-        record::note_was_primary(&run.store)?;
-    }
+    let score = score(run, settings, was_primary).unwrap_or_else(|error| {
+        run.log.warning(&format!("{error:#}"));
+        LAST_RESORT
+    });
     // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
-    let score = match lacking::of_this_node(run) {
-        Ok(None) if was_primary => WAS_PRIMARY,
-        Ok(None) => LAST_RESORT,
-        Ok(Some(author)) => {
-            run.log.info(&format!("{author} wrote what this node lacks; it is not promoted before it has that"));
-            record::note_lacking(run, Some(&author));
-            NEVER
-        }
-        Err(error) => {
-            run.log.warning(&format!("{error:#}"));
-            LAST_RESORT
-        }
-    };
     run.cluster().promotion_score(Some(Lapse::reduced(run, score)));
     Ok(())
+}
+
+/// How fit it is before it has streamed: by what the nodes are known to have, and by what the server was.
+fn score(run: &Run, settings: &Settings, was_primary: bool) -> Result<i32> {
+    if let Some(author) = lacking::of_this_node(run)? {
+        run.log.info(&format!("{author} wrote what this node lacks; it is not promoted before it has that"));
+        record::note_lacking(run, Some(&author));
+        return Ok(NEVER);
+    }
+    // A primary that was demoted and then stopped has left the directory of a standby.
+    if was_primary || lacking::is_author(run, settings)? {
+        record::note_was_primary(&run.store)?;
+        return Ok(WAS_PRIMARY);
+    }
+    Ok(LAST_RESORT)
 }
 
 /// The server as a standby of the cluster's primary, with which it must not have parted.

@@ -51,11 +51,20 @@ pub(crate) fn segments(data: &Path) -> Result<Vec<(Segment, PathBuf)>> {
 }
 
 /// The newest timeline of which the log right before `end` is on the disk. A standby whose primary is gone says nowhere
-/// else on which timeline it is: its control file knows that of its last restart point.
+/// else on which timeline it is: its control file knows that of its last restart point. A server follows no timeline whose
+/// history it has not; of one that pg_rewind has taken back it leaves the log, and not the history (decide_file_action,
+/// filemap.c).
 pub(crate) fn timeline_before(data: &Path, end: Lsn) -> Option<u32> {
     let last = end.0.checked_sub(1)?;
-    let segments = segments(data).ok()?;
-    segments.into_iter().filter(|(segment, _)| segment.range.contains(&last)).map(|(segment, _)| segment.timeline).max()
+    let directory = directory(data).ok()?;
+    let followed = |timeline: u32| timeline == 1 || directory.join(history_name(timeline)).exists();
+    let holding = segments(data).ok()?.into_iter().filter(|(segment, _)| segment.range.contains(&last));
+    holding.map(|(segment, _)| segment.timeline).filter(|timeline| followed(*timeline)).max()
+}
+
+/// The file with the history of a timeline (TLHistoryFileName, xlog_internal.h).
+pub(crate) fn history_name(timeline: u32) -> String {
+    format!("{timeline:08X}.history")
 }
 
 #[cfg(test)]
@@ -79,7 +88,13 @@ mod tests {
         let data = std::env::temp_dir().join(format!("ocf-postgresql-wal-{}", std::process::id()));
         let _ = fs::remove_dir_all(&data);
         fs::create_dir_all(data.join("pg_wal")).unwrap();
-        for name in ["000000010000000000000000", "000000010000000000000001", "000000020000000000000001"] {
+        for name in [
+            "000000010000000000000000",
+            "000000010000000000000001",
+            "000000020000000000000001",
+            "00000002.history",
+            "000000030000000000000001",
+        ] {
             fs::write(data.join("pg_wal").join(name), [0; 256]).unwrap();
         }
         let timeline = |end| timeline_before(&data, Lsn(end));

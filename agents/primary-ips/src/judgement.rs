@@ -54,8 +54,8 @@ pub(crate) enum Deed {
 /// What monitor says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// This state, and what is wrong with it.
-    Found(State, Option<String>),
+    /// This state, and what is wrong with it, the most important first.
+    Found(State, Vec<String>),
     /// The resource has failed.
     Failed(String),
 }
@@ -78,11 +78,11 @@ pub(crate) fn judge(facts: &Facts) -> Judgement {
 
 fn judge_stopped(facts: &Facts) -> Judgement {
     if facts.up == 0 {
-        return nothing_but(Verdict::Found(State::NotRunning, None));
+        return nothing_but(Verdict::Found(State::NotRunning, Vec::new()));
     }
     // Added by hand, or by the vendor's script before the cluster knew: the whole set in its place is the resource.
     if facts.drift.is_none() && facts.fault.is_none() && facts.up == facts.expected {
-        return Judgement { verdict: Verdict::Found(State::serving(facts.promotable), None), deed: Deed::Adopt };
+        return Judgement { verdict: Verdict::Found(State::serving(facts.promotable), Vec::new()), deed: Deed::Adopt };
     }
     let wrong = facts.drift.as_deref().or(facts.fault.as_deref()).unwrap_or_default();
     nothing_but(failed(
@@ -100,7 +100,7 @@ fn judge_unpromoted(facts: &Facts) -> Judgement {
             "{} of {} addresses are up although this instance is unpromoted: {}. A demote or stop takes them away",
             facts.up, facts.expected, facts.up_named
         );
-        return nothing_but(Verdict::Found(State::FailedPromoted, Some(reason)));
+        return nothing_but(Verdict::Found(State::FailedPromoted, vec![reason]));
     }
     let carrier = facts.no_carrier.as_ref().filter(|_| facts.check_link != CheckLink::Off);
     let wrong = [facts.fault.as_ref(), facts.unready.as_ref(), carrier, facts.peer_differs.as_ref()];
@@ -111,12 +111,12 @@ fn judge_active(facts: &Facts) -> Judgement {
     if let Some(drift) = &facts.drift {
         if facts.repair_drift {
             return Judgement {
-                verdict: Verdict::Found(State::serving_degraded(facts.promotable), Some(drift.clone())),
+                verdict: Verdict::Found(State::serving_degraded(facts.promotable), vec![drift.clone()]),
                 deed: Deed::Repair,
             };
         }
         return nothing_but(if facts.up == 0 && !facts.promotable {
-            Verdict::Found(State::NotRunning, Some(drift.clone()))
+            Verdict::Found(State::NotRunning, vec![drift.clone()])
         } else {
             failed(facts, format!("{drift}; on_drift=fail"))
         });
@@ -138,13 +138,13 @@ fn nothing_but(verdict: Verdict) -> Judgement {
 }
 
 fn degraded_by(wrong: &[Option<&String>], sound: State, degraded: State) -> Verdict {
-    let reasons: Vec<&str> = wrong.iter().copied().flatten().map(String::as_str).collect();
-    if reasons.is_empty() { Verdict::Found(sound, None) } else { Verdict::Found(degraded, Some(reasons.join("; "))) }
+    let reasons: Vec<String> = wrong.iter().copied().flatten().cloned().collect();
+    Verdict::Found(if reasons.is_empty() { sound } else { degraded }, reasons)
 }
 
 /// A plain resource has no failed role: it just fails.
 fn failed(facts: &Facts, reason: String) -> Verdict {
-    if facts.promotable { Verdict::Found(State::FailedPromoted, Some(reason)) } else { Verdict::Failed(reason) }
+    if facts.promotable { Verdict::Found(State::FailedPromoted, vec![reason]) } else { Verdict::Failed(reason) }
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ fn outcome(facts: &Facts) -> (u8, Deed, String) {
                 State::Degraded => 190,
                 State::DegradedPromoted => 191,
             };
-            (status, deed, reason.unwrap_or_default())
+            (status, deed, reason.join("; "))
         }
     }
 }

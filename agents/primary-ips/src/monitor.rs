@@ -60,8 +60,10 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
     }
     match verdict {
         Verdict::Failed(reason) => Err(Failure::generic(reason)),
-        Verdict::Found(state, Some(reason)) => Ok(Finding::because(state, reason)),
-        Verdict::Found(state, None) => Ok(Finding::plain(state, summary(settings, &survey, state))),
+        Verdict::Found(state, reasons) if reasons.is_empty() => {
+            Ok(Finding::plain(state, summary(settings, &survey, state)))
+        }
+        Verdict::Found(state, reasons) => Ok(Finding::because_of(state, &reasons)),
     }
 }
 
@@ -220,20 +222,21 @@ fn adopt(run: &Run, survey: &Survey, verdict: Verdict) -> Result<Verdict, Failur
 
 /// Puts what has drifted back, unless another action is at work. Degraded it is all the same: somebody should know.
 fn repair(run: &Run, settings: &Settings, survey: &mut Survey, verdict: Verdict) -> Result<Verdict, Failure> {
-    let (Some(_lock), Verdict::Found(degraded, Some(drift))) = (lock_if_free(run)?, &verdict) else {
+    let (Some(_lock), Verdict::Found(degraded, reasons)) = (lock_if_free(run)?, &verdict) else {
         return Ok(verdict);
     };
+    let drift = reasons.join("; ");
     let list = survey.record.as_ref().map(|record| record.list.clone()).unwrap_or_default();
     let wanted = Record { role: Role::Active, list, addresses: survey.expected.clone() };
     match settle(run, settings, &mut survey.kernel, survey.record.as_ref(), &wanted) {
         Ok(settled) => {
             run.log.info(&format!("{drift}: {settled}"));
-            Ok(Verdict::Found(*degraded, Some(format!("{drift}; put right: {settled}"))))
+            Ok(Verdict::Found(*degraded, vec![format!("{drift}; put right: {settled}")]))
         }
         // Another host in the way is no reason to take the other addresses from their clients.
-        Err(NotRaised::Taken(reason)) => Ok(Verdict::Found(*degraded, Some(format!("{drift}; {reason}")))),
+        Err(NotRaised::Taken(reason)) => Ok(Verdict::Found(*degraded, vec![format!("{drift}; {reason}")])),
         Err(NotRaised::Failed(failure)) if run.environment.promotable() => {
-            Ok(Verdict::Found(State::FailedPromoted, Some(format!("{drift}; {failure}"))))
+            Ok(Verdict::Found(State::FailedPromoted, vec![format!("{drift}; {failure}")]))
         }
         Err(NotRaised::Failed(failure)) => Ok(Verdict::Failed(format!("{drift}; {failure}"))),
     }
@@ -256,7 +259,7 @@ fn apply(run: &Run, settings: &Settings, survey: &mut Survey, verdict: Verdict) 
         Err(NotRaised::Failed(failure)) => failure.to_string(),
     };
     let degraded = State::serving_degraded(run.environment.promotable());
-    Ok(Verdict::Found(degraded, Some(format!("{change}; this cannot be followed: {hindered}"))))
+    Ok(Verdict::Found(degraded, vec![format!("{change}; this cannot be followed: {hindered}")]))
 }
 
 fn lock_if_free(run: &Run) -> Result<Option<Lock>, Failure> {

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use cts_tests::cluster::SETTLE;
-use cts_tests::postgres::USUAL;
+use cts_tests::crm_mon::Failure;
+use cts_tests::postgres::{Server, USUAL};
 use cts_tests::postgres_pair::{CLONE, Pair, RESOURCE, with_cluster};
 use cts_tests::wait;
 
@@ -15,7 +16,8 @@ fn an_old_primary_with_rows_of_its_own_is_refused_and_rewound_when_asked() -> Re
         pair.play("old primary with rows of its own", rows_of_its_own)?;
         pair.play("a standby promoted by hand is no rival of the primary, and is rewound", promoted_by_hand)?;
         pair.play("a primary that Pacemaker has forgotten is not joined by another", forgotten_by_pacemaker)?;
-        pair.play("a half rewound directory is replaced by a base backup", half_rewound)
+        pair.play("a half rewound directory is replaced by a base backup", half_rewound)?;
+        pair.play("two timelines of the same number and from the same place", same_number)
     })
 }
 
@@ -51,6 +53,8 @@ fn rows_of_its_own(pair: &Pair) -> Result<()> {
 }
 
 fn promoted_by_hand(pair: &Pair) -> Result<()> {
+    // Nothing is synchronous here: the death before may have cost a row.
+    let lost_before = pair.lost()?;
     let (primary, standbys) = pair.primary()?;
     let (primary, rival, postmaster) = (primary.clone(), standbys[0].clone(), primary.postmaster()?);
     pair.set("rejoin", "manual")?;
@@ -72,11 +76,12 @@ fn promoted_by_hand(pair: &Pair) -> Result<()> {
     ensure!(primary.postmaster()? == postmaster && pair.primary()?.0.name == primary.name);
     rival.await_replay(&primary)?;
     ensure!(rival.sql("SELECT count(*) FROM audit WHERE id < 0")? == "0", "the rows of its own are still there");
-    ensure!(pair.lost()? == 0);
+    ensure!(pair.lost()? == lost_before);
     Ok(())
 }
 
 fn forgotten_by_pacemaker(pair: &Pair) -> Result<()> {
+    let lost_before = pair.lost()?;
     let standby = pair.primary()?.1[0].clone();
     // A reload takes the place of the promotion in the history of operations, and whoever cancels the monitor takes
     // what is left.
@@ -96,7 +101,7 @@ fn forgotten_by_pacemaker(pair: &Pair) -> Result<()> {
     pair.cluster.wait_idle()?;
     pair.cluster.clear(CLONE)?;
     pair.healthy()?;
-    ensure!(pair.lost()? == 0);
+    ensure!(pair.lost()? == lost_before);
     Ok(())
 }
 
@@ -116,6 +121,67 @@ fn half_rewound(pair: &Pair) -> Result<()> {
     ensure!(!broken.command(&["test", "-e", &format!("{}.old", broken.data)])?.run()?.status.success());
     ensure!(broken.read("postgresql.conf")?.contains("wal_log_hints"));
     ensure!(primary.postmaster()? == postmaster, "a reloadable parameter restarted the primary");
+    Ok(())
+}
+
+/// The node that the operator has promoted alone, and the one that was the primary meanwhile, each of which counted on from
+/// the same end of the log.
+fn same_number(pair: &Pair) -> Result<()> {
+    let (first, standbys) = pair.primary()?;
+    let (first, second) = (first.clone(), standbys[0].clone());
+    pair.set("rejoin", "rewind")?;
+    pair.cluster.wait_idle()?;
+    let standby = |mode| {
+        let words = ["crm_attribute", "--node", &first.name, "--name", "standby", "--update", mode];
+        pair.cluster.tool(&words).map(drop)
+    };
+    standby("on")?;
+    let moved = || Ok(pair.primary().is_ok_and(|(one, _)| one.name == second.name));
+    wait::until("the second to be promoted", SETTLE, wait::TOOL, moved)?;
+    second.sql("INSERT INTO audit SELECT generate_series(-1000, -1)")?;
+    pair.cluster.wait_idle()?;
+    let history = |server: &Server| -> Result<String> {
+        server.sql("SELECT pg_read_file('pg_wal/' || left(pg_walfile_name(pg_current_wal_lsn()), 8) || '.history')")
+    };
+    let second_history = history(&second)?;
+    pair.cluster.switch.restart_after(None);
+    pair.cluster.node(&second.name)?.power_cut()?;
+    pair.cluster.wait_status("the second to be gone", |status| status.online() == 1)?;
+    standby("off")?;
+    let runs = || Ok(first.sql("SELECT pg_is_in_recovery()").is_ok_and(|answer| answer == "t"));
+    wait::until("the first to be a standby", SETTLE, wait::TOOL, runs)?;
+    pair.cluster.wait_idle()?;
+    ensure!(pair.lacking()? == [first.name.as_str()] && pair.primary().is_err(), "promoted without the other's rows");
+    let lacks = format!("{RESOURCE}-lacks");
+    pair.cluster.tool(&[
+        "crm_attribute",
+        "--lifetime",
+        "forever",
+        "--node",
+        &first.name,
+        "--name",
+        &lacks,
+        "--delete",
+    ])?;
+    pair.cluster.cleanup(RESOURCE)?;
+    let promoted = || Ok(pair.primary().is_ok_and(|(one, _)| one.name == first.name));
+    wait::until("the first to be promoted alone", SETTLE, wait::TOOL, promoted)?;
+    ensure!(history(&first)? == second_history, "they did not begin at the same place: {second_history}");
+
+    pair.cluster.node(&second.name)?.power_on()?;
+    pair.cluster.node(&second.name)?.start_cluster()?;
+    let parted = || {
+        let own = |one: &Failure| one.node == second.name && one.operation == "pg_start_0";
+        let words = "timeline does not occur in the primary";
+        Ok(pair.failures().iter().any(|one| own(one) && one.reason.contains(words)))
+    };
+    wait::until("the start of the second to be refused", SETTLE, wait::TOOL, parted)?;
+    ensure!(!second.has_processes()?, "the refused server runs");
+    pair.set("rejoin", "basebackup")?;
+    pair.cluster.cleanup(RESOURCE)?;
+    pair.healthy()?;
+    second.await_replay(&first)?;
+    ensure!(second.sql("SELECT count(*) FROM audit WHERE id < 0")? == "0", "the rows of its own are still there");
     Ok(())
 }
 

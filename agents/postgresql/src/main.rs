@@ -22,6 +22,7 @@ mod installation;
 mod judgement;
 mod lacking;
 mod launch;
+mod mark;
 mod monitor;
 mod notify;
 mod parameters;

@@ -167,7 +167,7 @@ fn tend(run: &Run, settings: &Settings, survey: &mut Survey) {
     let (Seen::Answering(said), Some(wire)) = (&survey.seen, survey.wire.as_mut()) else { return };
     let tended = match said {
         Said::Primary(primary) => upkeep::of_primary(run, settings, &survey.data, primary, wire, &[]),
-        Said::Standby(standby) => upkeep::of_standby(run, &survey.data, standby, wire),
+        Said::Standby(standby) => upkeep::of_standby(run, settings, &survey.data, standby, wire),
     };
     if let Err(error) = tended {
         run.log.warning(&format!("{error:#}"));

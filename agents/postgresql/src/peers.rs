@@ -52,6 +52,12 @@ pub(crate) fn against_primary_now(run: &Run, own: &Position) -> Option<Standing>
     against_primary_of(run, own, Duration::ZERO)
 }
 
+/// The mark of the primary's timeline, if it is that one.
+pub(crate) fn mark_of_primary(run: &Run, timeline: u32) -> Option<u64> {
+    let (_, primary) = primary_told(run, WORD_OF_PRIMARY)?;
+    primary.mark.filter(|_| primary.timeline == timeline)
+}
+
 /// The primary by its own word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Told {

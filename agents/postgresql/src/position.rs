@@ -84,6 +84,8 @@ pub(crate) struct Position {
     /// The end of the log that it has.
     pub(crate) lsn: Lsn,
     pub(crate) history: History,
+    /// Which one of that number, where it is known.
+    pub(crate) mark: Option<u64>,
 }
 
 /// How the log of one server stands to that of another.
@@ -107,8 +109,8 @@ impl Position {
     /// How this one stands to `other`.
     pub(crate) fn against(&self, other: &Self) -> Standing {
         if self.timeline == other.timeline {
-            // Two servers that were promoted without knowing of each other give the same number to different timelines.
-            if !self.history.agrees(&other.history) {
+            let other_mark = self.mark.zip(other.mark).is_some_and(|(own, other)| own != other);
+            if other_mark || !self.history.agrees(&other.history) {
                 return Standing::Unrelated;
             }
             return match self.lsn.cmp(&other.lsn) {
@@ -126,17 +128,24 @@ impl Position {
         Standing::Unrelated
     }
 
-    /// The value of the node attribute: `TIMELINE:LSN` and the ancestors as `TIMELINE@LSN`, the newest last.
+    /// The value of the node attribute: `TIMELINE:LSN`, the ancestors as `TIMELINE@LSN`, the newest last, and `=MARK`.
     pub(crate) fn to_attribute(&self) -> String {
         let mut text = format!("{}:{}", self.timeline, self.lsn);
         let ancestors = &self.history.0;
         for (timeline, left) in &ancestors[ancestors.len().saturating_sub(TOLD)..] {
             let _ = write!(text, " {timeline}@{left}");
         }
+        if let Some(mark) = self.mark {
+            let _ = write!(text, " ={mark}");
+        }
         text
     }
 
     pub(crate) fn from_attribute(text: &str) -> Option<Self> {
+        let (text, mark) = match text.rsplit_once(" =") {
+            Some((text, mark)) => (text, Some(mark.parse().ok()?)),
+            None => (text, None),
+        };
         let mut words = text.split(' ');
         let (timeline, lsn) = words.next()?.split_once(':')?;
         let ancestor = |word: &str| {
@@ -144,7 +153,7 @@ impl Position {
             Some((timeline.parse().ok()?, left.parse().ok()?))
         };
         let history = words.map(ancestor).collect::<Option<_>>().map(History)?;
-        Some(Self { timeline: timeline.parse().ok()?, lsn: lsn.parse().ok()?, history })
+        Some(Self { timeline: timeline.parse().ok()?, lsn: lsn.parse().ok()?, history, mark })
     }
 }
 
@@ -196,6 +205,10 @@ mod tests {
             // Two nodes promoted at the same time from the same timeline.
             ("2:0/9 1@0/5", "3:0/9 1@0/6", Standing::Unrelated),
             ("2:0/9 1@0/5", "2:0/9 1@0/6", Standing::Unrelated),
+            // From the same place; and what is not marked is not doubted.
+            ("2:0/9 1@0/5 =1", "2:0/9 1@0/5 =2", Standing::Unrelated),
+            ("2:0/9 1@0/5 =1", "2:0/9 1@0/5 =1", Standing::Equal),
+            ("2:0/9 1@0/5 =1", "2:0/9 1@0/5", Standing::Equal),
             // Of a long history not everything is told.
             ("3:0/9 1@0/5 2@0/6", "3:0/9 2@0/6", Standing::Equal),
         ] {
@@ -215,11 +228,11 @@ mod tests {
     #[test]
     fn a_position_survives_the_attribute_with_its_latest_ancestors() {
         let history = History((1..40).map(|timeline| (timeline, Lsn(u64::from(timeline) * 7))).collect());
-        let position = Position { timeline: 40, lsn: Lsn(0x1_0000_0000), history };
+        let position = Position { timeline: 40, lsn: Lsn(0x1_0000_0000), history, mark: Some(17) };
         let again = at(&position.to_attribute());
         assert_eq!((again.timeline, again.lsn, again.history.0.len()), (40, position.lsn, TOLD));
-        assert_eq!(again.history.left(39), Some(Lsn(39 * 7)));
-        for text in ["", "1", "1:", "x:0/1", "1:0/1 2", "1:0/1  "] {
+        assert_eq!((again.history.left(39), again.mark), (Some(Lsn(39 * 7)), Some(17)));
+        for text in ["", "1", "1:", "x:0/1", "1:0/1 2", "1:0/1  ", "1:0/1 =", "1:0/1 =x", "1:0/1 =1 1@0/1", "=1"] {
             assert_eq!(Position::from_attribute(text), None, "{text:?}");
         }
     }

@@ -11,6 +11,7 @@ use crate::election::{self, Outcome};
 use crate::installation::Installation;
 use crate::judgement::{SERVING, Seen};
 use crate::lacking;
+use crate::mark;
 use crate::monitor;
 use crate::parameters::Settings;
 use crate::peers;
@@ -56,20 +57,25 @@ fn carry_out(run: &Run, settings: &Settings) -> Done {
     let begun = Instant::now();
     leave_recovery(run, &installed, &mut wire)?;
     run.log.info(&format!("the server accepts writes after {:.2} s", begun.elapsed().as_secs_f32()));
-    follow_up(run, settings);
+    follow_up(run, settings, &installed);
     Ok(())
 }
 
 /// The server serves: what goes wrong from here on must not undo that.
-fn follow_up(run: &Run, settings: &Settings) {
+fn follow_up(run: &Run, settings: &Settings, installed: &Installation) {
     if let Err(error) = record::set_role(&run.store, Role::Promoted) {
         run.log.warning(&format!("{error:#}"));
     }
     run.cluster().promotion_score(Some(SERVING));
     // An old primary that comes back asks for it.
     if let Ok(survey) = Survey::take(run, settings)
-        && let Some(position) = monitor::position(&survey)
+        && let Some(mut position) = monitor::position(&survey)
     {
+        let mark = mark::new();
+        match mark::write(installed, position.timeline, mark) {
+            Ok(()) => position.mark = Some(mark),
+            Err(error) => run.log.warning(&format!("{error:#}")),
+        }
         peers::publish_history(run, &position);
     }
     // The checkpoint that pg_rewind on another node waits for takes minutes where nobody hurries it. The old primary's

@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, bail};
 
 use crate::installation::Version;
+use crate::mark;
 use crate::position::{History, Lsn, Position};
 use crate::wal;
 use crate::wire::{Rows, Trouble, Wire};
@@ -96,7 +97,7 @@ impl Said {
                 (standby.timeline.max(on_disk), standby.lsn)
             }
         };
-        Ok(Position { timeline, lsn, history: History::read(data, timeline)? })
+        Ok(Position { timeline, lsn, history: History::read(data, timeline)?, mark: mark::of(data, timeline) })
     }
 }
 

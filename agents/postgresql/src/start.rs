@@ -10,6 +10,7 @@ use crate::installation::Installation;
 use crate::judgement::{self, Seen, WAS_PRIMARY};
 use crate::lacking;
 use crate::launch;
+use crate::mark;
 use crate::parameters::Settings;
 use crate::peers;
 use crate::permission;
@@ -104,7 +105,8 @@ fn parted_by_disk(run: &Run, installed: &Installation) -> Result<Option<(Standin
         return Ok(None);
     }
     let (timeline, lsn) = installed.control_data(run.deadline)?.end();
-    let own = Position { timeline, lsn, history: History::read(&installed.data, timeline).unwrap_or_default() };
+    let history = History::read(&installed.data, timeline).unwrap_or_default();
+    let own = Position { timeline, lsn, history, mark: mark::of(&installed.data, timeline) };
     Ok(has_parted(run, own))
 }
 

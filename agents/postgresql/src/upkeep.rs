@@ -10,6 +10,7 @@ use crate::base_backup;
 use crate::configuration::{self, Own, slot_name};
 use crate::installation::Installation;
 use crate::lacking;
+use crate::mark;
 use crate::parameters::{Settings, Sync};
 use crate::peers;
 use crate::postmaster::{self, Processes};
@@ -109,9 +110,16 @@ fn too_much(slot: &Slot, most: Option<u64>) -> bool {
 }
 
 /// A standby needs no slots: those of its time as a primary would keep its WAL for ever.
-pub(crate) fn of_standby(run: &Run, data: &Path, standby: &Standby, wire: &mut Wire) -> Result<()> {
+pub(crate) fn of_standby(
+    run: &Run,
+    settings: &Settings,
+    data: &Path,
+    standby: &Standby,
+    wire: &mut Wire,
+) -> Result<()> {
     if standby.streaming {
         record::note_streaming(&run.store)?;
+        take_mark_over(run, settings, data, standby)?;
         // Its files may be many: a monitor does not wait for that.
         if base_backup::keeps_something(data) {
             run.continue_in_background().map_err(|failure| anyhow!("{failure}"))?;
@@ -122,6 +130,16 @@ pub(crate) fn of_standby(run: &Run, data: &Path, standby: &Standby, wire: &mut W
         run.log.info(&format!("slot {}, of this node's time as a primary, was dropped", slot.name));
     }
     Ok(())
+}
+
+/// Whoever streams a timeline from the primary is on that very one.
+fn take_mark_over(run: &Run, settings: &Settings, data: &Path, standby: &Standby) -> Result<()> {
+    if mark::of(data, standby.timeline).is_some() {
+        return Ok(());
+    }
+    let Some(mark) = peers::mark_of_primary(run, standby.timeline) else { return Ok(()) };
+    let installed = Installation::find(settings).map_err(|failure| anyhow!("{failure}"))?;
+    mark::write(&installed, standby.timeline, mark)
 }
 
 fn drop_slot(wire: &mut Wire, slot: &Slot) -> Result<()> {

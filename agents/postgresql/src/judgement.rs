@@ -67,6 +67,8 @@ pub(crate) struct Facts {
     pub(crate) disk_full: bool,
     /// The primary by its own word, heard at check level 10.
     pub(crate) primary: Option<Told>,
+    /// Another server that accepts writes beside this primary, asked at check level 10.
+    pub(crate) second_primary: Option<String>,
     /// What a standby that does not stream is told by the primary.
     pub(crate) why_deaf: Option<String>,
     /// The slot that this node has on the primary, where slots are used.
@@ -201,9 +203,19 @@ fn promoted(facts: &Facts, primary: &Primary) -> Judgement {
         let node = streaming.iter().find(|node| slot_name(node) == slot.name)?;
         Some(format!("{node} streams without its slot {}: restart its server, or WAL it lacks is not kept", slot.name))
     });
-    let wrong = [facts.write.clone(), facts.disk.clone(), alone, kept, slotless, facts.wrong.clone()];
+    let wrong = [
+        facts.second_primary.clone(),
+        facts.write.clone(),
+        facts.disk.clone(),
+        alone,
+        kept,
+        slotless,
+        facts.wrong.clone(),
+    ];
     let verdict = sound_or(wrong, State::RunningPromoted, State::DegradedPromoted);
-    Judgement { verdict, fitness: Fitness::Serving }
+    // Whoever promoted it, it was not the cluster, which has another primary or none.
+    let unbidden = facts.role == Some(Role::Unpromoted);
+    Judgement { verdict, fitness: if unbidden { Fitness::Unchanged } else { Fitness::Serving } }
 }
 
 fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {

@@ -41,12 +41,19 @@ pub(crate) fn withdraw_history(run: &Run) {
 
 /// How this standby stands to the history of the newest primary that told one.
 pub(crate) fn against_primary(run: &Run, own: &Position) -> Option<Standing> {
-    against_primary_of(run, own, WORD_OF_PRIMARY)
+    primary_told(run, WORD_OF_PRIMARY).map(|(_, newest)| against(own, &newest))
 }
 
-/// The same by what the nodes say now.
+/// The same by what the nodes say now: a word of before may be that of a primary of before.
 pub(crate) fn against_primary_now(run: &Run, own: &Position) -> Option<Standing> {
-    against_primary_of(run, own, Duration::ZERO)
+    let (_, newest) = primary_told(run, Duration::ZERO)?;
+    Some(own_timeline(own, &newest).unwrap_or_else(|| against(own, &newest)))
+}
+
+/// A primary on an older timeline never took the one that this node has: it was promoted by somebody who left that primary
+/// where it was.
+fn own_timeline(own: &Position, primary: &Position) -> Option<Standing> {
+    own.history.left(primary.timeline).filter(|left| own.lsn > *left).map(Standing::Diverged)
 }
 
 /// The primary by its own word.
@@ -73,13 +80,12 @@ fn primary_told(run: &Run, age: Duration) -> Option<(String, Position)> {
     known.max_by_key(|(_, position)| position.timeline)
 }
 
-fn against_primary_of(run: &Run, own: &Position, age: Duration) -> Option<Standing> {
-    let (_, newest) = primary_told(run, age)?;
-    Some(match own.against(&newest) {
+fn against(own: &Position, newest: &Position) -> Standing {
+    match own.against(newest) {
         // On the same timeline it is behind or has everything: how much of it there is was not told.
         Standing::Ahead | Standing::Equal if own.timeline == newest.timeline => Standing::Behind,
         standing => standing,
-    })
+    }
 }
 
 /// Tells the others where this candidate is in the log.
@@ -108,5 +114,24 @@ pub(crate) fn positions(run: &Run, nodes: &[String], deadline: Deadline) -> Vec<
             let place = |(node, text): (String, String)| Some((node, Position::from_attribute(&text)?));
             return heard.into_iter().filter_map(place).collect();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_timeline_that_the_primary_never_took_is_this_nodes_own() {
+        let place = |text: &str| Position::from_attribute(text).unwrap();
+        let by_hand = place("3:0/600 1@0/100 2@0/500");
+        assert_eq!(own_timeline(&by_hand, &place("2:0/0 1@0/100")), Some(Standing::Diverged(Lsn(0x500))));
+        // The primary of today, and one that has gone on from here.
+        for primary in ["3:0/0 1@0/100 2@0/500", "4:0/0 1@0/100 2@0/500 3@0/600"] {
+            assert_eq!(own_timeline(&by_hand, &place(primary)), None);
+        }
+        // Both were promoted from timeline 2.
+        assert_eq!(against(&by_hand, &place("3:0/0 1@0/100 2@0/480")), Standing::Unrelated);
+        assert_eq!(against(&by_hand, &place("3:0/0 1@0/100 2@0/500")), Standing::Behind);
     }
 }

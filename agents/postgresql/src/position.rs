@@ -102,6 +102,12 @@ impl Position {
     /// How this one stands to `other`.
     pub(crate) fn against(&self, other: &Self) -> Standing {
         if self.timeline == other.timeline {
+            // Two that were promoted without each other give their new timelines the same number.
+            if let (Some(own), Some(others)) = (self.history.0.last(), other.history.0.last())
+                && own != others
+            {
+                return Standing::Unrelated;
+            }
             return match self.lsn.cmp(&other.lsn) {
                 std::cmp::Ordering::Less => Standing::Behind,
                 std::cmp::Ordering::Equal => Standing::Equal,

@@ -51,11 +51,14 @@ pub(crate) fn segments(data: &Path) -> Result<Vec<(Segment, PathBuf)>> {
 }
 
 /// The newest timeline of which the log right before `end` is on the disk. A standby whose primary is gone says nowhere
-/// else on which timeline it is: its control file knows that of its last restart point.
+/// else on which timeline it is: its control file knows that of its last restart point. Of a timeline that it has taken
+/// back, pg_rewind removes the history and since 16.6 leaves files of the log (release notes, "critical WAL").
 pub(crate) fn timeline_before(data: &Path, end: Lsn) -> Option<u32> {
     let last = end.0.checked_sub(1)?;
-    let segments = segments(data).ok()?;
-    segments.into_iter().filter(|(segment, _)| segment.range.contains(&last)).map(|(segment, _)| segment.timeline).max()
+    let directory = directory(data).ok()?;
+    let taken = |timeline: u32| timeline == 1 || directory.join(format!("{timeline:08X}.history")).exists();
+    let there = segments(data).ok()?.into_iter().filter(|(segment, _)| segment.range.contains(&last));
+    there.map(|(segment, _)| segment.timeline).filter(|timeline| taken(*timeline)).max()
 }
 
 #[cfg(test)]
@@ -79,7 +82,9 @@ mod tests {
         let data = std::env::temp_dir().join(format!("ocf-postgresql-wal-{}", std::process::id()));
         let _ = fs::remove_dir_all(&data);
         fs::create_dir_all(data.join("pg_wal")).unwrap();
-        for name in ["000000010000000000000000", "000000010000000000000001", "000000020000000000000001"] {
+        let segments = ["000000010000000000000000", "000000010000000000000001", "000000020000000000000001"];
+        // And one of a timeline that was taken back.
+        for name in segments.into_iter().chain(["000000030000000000000001", "00000002.history"]) {
             fs::write(data.join("pg_wal").join(name), [0; 256]).unwrap();
         }
         let timeline = |end| timeline_before(&data, Lsn(end));

@@ -30,6 +30,13 @@ pub(crate) fn ask(resource: &Resource, node: &str) -> Option<Word> {
     act(resource, node, "monitor", &[])
 }
 
+/// The same, and the agents that ask others ask them as well: for a second primary, and for another host with an address of
+/// the pair. greenarrow_status, which the services' agent would run, tells of this node only and takes its time.
+pub(crate) fn ask_thoroughly(resource: &Resource, node: &str) -> Option<Word> {
+    let asks = ["ocf:greenarrow:postgresql", "ocf:greenarrow:primary-ips"].contains(&resource.agent.as_str());
+    act(resource, node, "monitor", if asks { &[("OCF_CHECK_LEVEL", "10")] } else { &[] })
+}
+
 /// The same with another action, and with variables that only that one knows.
 pub(crate) fn act(resource: &Resource, node: &str, action: &str, variables: &[(&str, &str)]) -> Option<Word> {
     let kind = resource.agent.strip_prefix("ocf:greenarrow:")?;
@@ -73,5 +80,10 @@ impl Word {
     /// Running, unpromoted or promoted, and nothing to say against it.
     pub(crate) fn is_sound(&self) -> bool {
         matches!(self.status, Some(0 | 8))
+    }
+
+    /// Promoted, and not alone: the words of ocf:greenarrow:postgresql and ocf:greenarrow:primary-ips.
+    pub(crate) fn sees_another(&self) -> bool {
+        ["accepts writes too", " is in use by "].iter().any(|words| self.text.contains(words))
     }
 }

@@ -51,6 +51,12 @@ pub(crate) fn overall(findings: &[Finding]) -> Severity {
 /// Everything that is wrong, the worst first.
 pub(crate) fn findings(picture: &Picture) -> Vec<Finding> {
     let mut all = Vec::new();
+    all.extend(
+        picture
+            .twice()
+            .into_iter()
+            .map(|one| found(Severity::Critical, None, one.what, Some(preflight::twice_remedy(picture)))),
+    );
     of_roles(picture, &mut all);
     of_nodes(picture, &mut all);
     of_cluster(picture, &mut all);
@@ -72,14 +78,6 @@ fn of_roles(picture: &Picture, all: &mut Vec<Finding>) {
         let what = "no resource of the cluster is a promotable clone: there is no Primary to speak of".to_owned();
         all.push(found(Severity::Critical, None, what, Some("see README, \"Put it into a cluster\"".to_owned())));
         return;
-    }
-    for resource in &roles {
-        let holders = picture.state.nodes_in_role(resource, "Promoted");
-        if holders.len() > 1 {
-            let what = format!("{resource} is promoted on {}", holders.join(" and "));
-            let remedy = "stop the one whose data is to be thrown away at once: see the man page".to_owned();
-            all.push(found(Severity::Critical, None, what, Some(remedy)));
-        }
     }
     if picture.primary().is_some() {
         return;
@@ -222,23 +220,9 @@ fn of_agents(picture: &Picture, all: &mut Vec<Finding>) {
     let known =
         |resource: &str| picture.state.failures.iter().any(|one| one.resource == resource && one.node == picture.here);
     let runs = |resource: &str| picture.instance(resource, &picture.here).is_some();
-    let active = |word: &&crate::agents::Word| matches!(word.status, Some(8 | 191)) && runs(&word.resource);
-    for word in picture.words.iter().filter(active) {
-        let holders = picture.state.nodes_in_role(&word.resource, "Promoted");
-        // Of one that is being promoted Pacemaker says so.
-        if holders.is_empty() || holders.contains(&picture.here.as_str()) || picture.state.changing(&word.resource) {
-            continue;
-        }
-        let what = format!(
-            "{} is promoted here and on {}, here without the cluster's order: {}",
-            word.resource,
-            holders.join(", "),
-            word.text
-        );
-        let remedy = "nothing may be written here; the cluster ends it, but not in maintenance mode";
-        all.push(found(Severity::Critical, Some(&picture.here), what, Some(remedy.to_owned())));
-    }
-    for word in picture.words.iter().filter(|word| !word.is_sound() && runs(&word.resource) && !known(&word.resource)) {
+    let twice = picture.twice();
+    let said = |resource: &str| known(resource) || twice.iter().any(|one| one.resource == resource);
+    for word in picture.words.iter().filter(|word| !word.is_sound() && runs(&word.resource) && !said(&word.resource)) {
         let degraded = matches!(word.status, Some(190 | 191));
         let severity = if degraded { Severity::Warning } else { Severity::Critical };
         all.push(found(severity, Some(&picture.here), format!("{}: {}", word.resource, word.text), None));

@@ -86,9 +86,34 @@ fn what_was_not_seen_is_said() {
 /// What n1's agents say is what n2's would say of a server that somebody promoted by hand.
 #[test]
 fn what_is_promoted_behind_the_clusters_back_is_critical() {
-    let forced = Picture { here: "n2".to_owned(), ..picture("healthy") };
-    let all = findings(&forced);
-    assert!(all.iter().any(|one| one.what.starts_with("pg is promoted here and on n1, here without")), "{all:#?}");
-    assert_eq!(overall(&all), Severity::Critical);
-    assert!(!findings(&picture("healthy")).iter().any(|one| one.what.contains("promoted here")));
+    let mut forced = Picture { here: "n2".to_owned(), ..picture("healthy") };
+    says(
+        &forced,
+        &[
+            "critical - pg is promoted on n1, and on n2 without the cluster's order: promoted: 0/5000148",
+            "critical - ips is promoted on n1, and on n2 without",
+            "critical - services is promoted on n1, and on n2 without",
+        ],
+    );
+    let remedy = |picture: &Picture| findings(picture)[0].remedy.clone().unwrap();
+    assert_eq!(remedy(&forced), "the cluster ends it on n2 now; then, there: hvmail_ha rejoin");
+    forced.state.maintenance = true;
+    assert!(
+        remedy(&forced).starts_with("save what was written on n2 alone; then crm_attribute --name maintenance-mode")
+    );
+    says(&picture("healthy"), &[]);
+}
+
+/// The words of the agents at check level 10, on the node that Pacemaker has promoted.
+#[test]
+fn another_one_that_this_nodes_agents_see_is_critical() {
+    let mut seen = picture("healthy");
+    let word = |resource: &str, text: &str| Word { resource: resource.into(), status: Some(191), text: text.into() };
+    seen.words[1] = word("ips", "192.0.2.10 is in use by 02:78:00:00:00:02 on eth0");
+    says(&seen, &["critical - ips is promoted on n1, and elsewhere too: 192.0.2.10 is in use by 02:78:00:00:00:02"]);
+    // That may be any host.
+    let remedy = |picture: &Picture| findings(picture)[0].remedy.clone().unwrap();
+    assert!(remedy(&seen).contains("by its hardware address"), "{}", remedy(&seen));
+    seen.words[0] = word("pg", "the server at 192.0.2.2 accepts writes too, on timeline 3");
+    assert!(remedy(&seen).starts_with("the cluster ends it on n2 now"), "{}", remedy(&seen));
 }

@@ -38,6 +38,9 @@ pub(crate) fn primary(options: &Options) -> Result<u8> {
     let _lock = lock()?;
     let picture = start(options)?;
     let target = node(&picture, options)?;
+    if let Some(status) = twice(&picture, &target) {
+        return Ok(status);
+    }
     if picture.role(&target) == Role::Primary && picture.configuration.stopped.is_none() {
         let answered = serve::ask(&picture.configuration, &target);
         return Ok(match answered {
@@ -61,6 +64,9 @@ pub(crate) fn secondary(options: &Options) -> Result<u8> {
     let _lock = lock()?;
     let picture = start(options)?;
     let node = node(&picture, options)?;
+    if let Some(status) = twice(&picture, &node) {
+        return Ok(status);
+    }
     if !matches!(picture.role(&node), Role::Primary | Role::Partly) {
         let what = match picture.primary() {
             Some(primary) => format!("{node} is not Primary, {primary} is; nothing to do"),
@@ -83,6 +89,14 @@ pub(crate) fn secondary(options: &Options) -> Result<u8> {
         }
         None => Ok(say("there is no other node: hvmail_make_secondary --stop ends everything in good order", REFUSED)),
     }
+}
+
+/// Of two that are Primary none is told that there is nothing to do.
+fn twice(picture: &Picture, node: &str) -> Option<u8> {
+    let told = preflight::told(picture, node, &[]);
+    told.iter()
+        .any(|one| one.obstacle == Obstacle::Twice)
+        .then(|| refuse("two nodes are Primary, and a move would make it worse", &told, &[Obstacle::Twice], ""))
 }
 
 fn stop(picture: &Picture, node: &str, options: &Options) -> Result<u8> {
@@ -228,7 +242,7 @@ pub(crate) fn preflight(named: Option<&String>) -> Result<u8> {
     for what in &picture.unseen {
         say(&format!("not seen: {what}"), DONE);
     }
-    if picture.role(&target) == Role::Primary {
+    if picture.role(&target) == Role::Primary && picture.twice().is_empty() {
         return Ok(say(&format!("{target} is Primary"), DONE));
     }
     let (peer, _) = preflight::peer_of(&picture, &target);

@@ -27,6 +27,16 @@ pub(crate) struct Picture {
     pub(crate) unseen: Vec<String>,
 }
 
+/// Something that is promoted on two nodes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Twice {
+    pub(crate) resource: String,
+    /// Who has it.
+    pub(crate) what: String,
+    /// The node that has it without the cluster's order, or those of which one is it; empty if Pacemaker knows of both.
+    pub(crate) there: Vec<String>,
+}
+
 /// How a node is, in one word.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -70,7 +80,10 @@ impl Picture {
         };
         let lists = told("primary-ips", "ip-list", &mut unseen);
         let histories = told("postgresql", "history", &mut unseen);
-        let words = configuration.resources.iter().filter_map(|resource| agents::ask(resource, &here)).collect();
+        // In maintenance mode nobody else looks.
+        let idle = state.maintenance || state.node(&here).is_some_and(|node| node.maintenance);
+        let ask = if idle { agents::ask_thoroughly } else { agents::ask };
+        let words = configuration.resources.iter().filter_map(|resource| ask(resource, &here)).collect();
         Ok(Self { at: Timestamp::now(), here, state, configuration, lists, histories, words, unseen })
     }
 
@@ -110,6 +123,35 @@ impl Picture {
     /// The node that is Primary, wholly.
     pub(crate) fn primary(&self) -> Option<&str> {
         self.nodes().into_iter().find(|node| self.role(node) == Role::Primary)
+    }
+
+    /// What is promoted twice: by Pacemaker's word, or as far as the agents on this node can tell here without the cluster's
+    /// order, or elsewhere beside this node. Of what is being promoted Pacemaker says so.
+    pub(crate) fn twice(&self) -> Vec<Twice> {
+        let here = self.here.as_str();
+        let mut all = Vec::new();
+        for resource in self.roles() {
+            let holders = self.state.nodes_in_role(resource, "Promoted");
+            let names = holders.join(" and ");
+            let word = self.word(resource).filter(|_| !self.state.changing(resource));
+            let by_order = holders.contains(&here);
+            let runs = self.instance(resource, here).is_some();
+            let (mut there, mut what) = (Vec::new(), format!("{resource} is promoted on {names}"));
+            match word {
+                _ if holders.len() > 1 => {}
+                Some(Word { status: Some(8 | 9 | 191), text, .. }) if !by_order && runs && !holders.is_empty() => {
+                    what.extend([", and on ", here, " without the cluster's order: ", text]);
+                    there.push(here.to_owned());
+                }
+                Some(word) if by_order && word.sees_another() => {
+                    what.extend([", and elsewhere too: ", &word.text]);
+                    there.extend(self.nodes().into_iter().filter(|node| *node != here).map(str::to_owned));
+                }
+                _ => continue,
+            }
+            all.push(Twice { resource: resource.to_owned(), what, there });
+        }
+        all
     }
 
     pub(crate) fn word(&self, resource: &str) -> Option<&Word> {

@@ -1,7 +1,7 @@
 //! From what was seen to the facts of the decision, and from an obstacle to the sentence and the remedy.
 
 use crate::cib::{Lacks, Leftover};
-use crate::picture::{Picture, Role};
+use crate::picture::{Picture, Role, Twice};
 use crate::takeover::{Database, Disk, Facts, Obstacle, Peer, Target, Way, obstacles};
 
 /// An instance of greenarrow's agents that could take over at once has this promotion score or more.
@@ -39,6 +39,7 @@ pub(crate) fn facts(picture: &Picture, target: &str, answering: &[String]) -> Fa
         peer: peer_of(picture, target).0,
         quorum: picture.state.quorum,
         maintenance: picture.state.maintenance,
+        twice: !picture.twice().is_empty(),
         moving: mover(picture).is_some(),
         peer_was_last: picture.configuration.stopped.as_ref().is_some_and(|mark| mark.last_primary != target),
         database: if judged { database(picture, target) } else { Database::Level },
@@ -47,6 +48,7 @@ pub(crate) fn facts(picture: &Picture, target: &str, answering: &[String]) -> Fa
         held: !held(picture, target).is_empty(),
         failed: judged && !failed(picture, target).is_empty(),
         unready: judged && !unready(picture, target).is_empty(),
+        unseen: !picture.unseen.is_empty(),
     }
 }
 
@@ -225,6 +227,7 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
     };
     let shown = |score: Option<i64>| score.map_or_else(|| "none".to_owned(), |score| score.to_string());
     let (fact, remedy) = match obstacle {
+        Obstacle::Twice => (twice_fact(picture), twice_remedy(picture)),
         Obstacle::PeerUnclean => (
             format!("{peer} is not in the cluster and was not fenced: it may still be Primary"),
             format!(
@@ -254,7 +257,7 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
         ),
         Obstacle::DatabaseUnknown => (
             format!("the database on {target} says nothing of its state (no promotion score of {pg}){}", why(pg)),
-            format!("crm_resource --cleanup --resource {pg} --node {target}, then look again"),
+            format!("crm_resource --refresh --resource {pg} --node {target}, then look again"),
         ),
         Obstacle::PeerHasMore if lacks(picture, target).is_some() => {
             let author = lacks(picture, target).map_or(peer, |one| &one.author);
@@ -271,25 +274,12 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
             format!("DRBD on {target} is not UpToDate: {}", outdated(picture, target).join(", ")),
             format!("on {target}: drbdadm status; wait for the resync, or connect the devices"),
         ),
-        Obstacle::TargetOffline => {
-            (format!("{target} is not in the cluster"), format!("on {target}: systemctl start corosync pacemaker"))
-        }
-        Obstacle::NoQuorum => (
-            "this part of the cluster has no quorum: it starts and promotes nothing".to_owned(),
-            "bring the other nodes back; see corosync-quorumtool".to_owned(),
-        ),
-        Obstacle::Maintenance => (
-            "the cluster is in maintenance mode: it does nothing".to_owned(),
-            "crm_attribute --name maintenance-mode --delete".to_owned(),
-        ),
-        Obstacle::TargetMaintenance => (
-            format!("{target} is in maintenance: the cluster does nothing there"),
-            format!("crm_attribute --node {target} --name maintenance --delete"),
-        ),
-        Obstacle::TargetPassing => {
-            (format!("{target} is joining or leaving the cluster"), "wait for it: hvmail_ha status --watch".to_owned())
-        }
-        Obstacle::TargetStandby => (format!("{target} is in standby"), format!("crm_standby --node {target} --delete")),
+        Obstacle::TargetOffline
+        | Obstacle::TargetMaintenance
+        | Obstacle::TargetPassing
+        | Obstacle::TargetStandby
+        | Obstacle::NoQuorum
+        | Obstacle::Maintenance => idle(target, obstacle),
         Obstacle::Moving => {
             let by = mover(picture).and_then(|one| one.by.clone()).unwrap_or_default();
             (
@@ -310,12 +300,67 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
                 format!("mend the cause, then: crm_resource --cleanup --resource {first} --node {target}"),
             )
         }
+        Obstacle::Unseen => (
+            format!("not everything was seen from here: {}", picture.unseen.join("; ")),
+            "a daemon that hangs would hold the move up: systemctl status pacemaker; or do it from another node"
+                .to_owned(),
+        ),
         Obstacle::Unready => (
             unready(picture, target).join("; "),
             format!("mend what is named; `hvmail_ha status` on {target} has its agents' own words"),
         ),
     };
     Told { obstacle, fact, remedy }
+}
+
+/// Why the cluster does nothing, as a whole or on that node, and what makes it do something.
+fn idle(target: &str, obstacle: Obstacle) -> (String, String) {
+    match obstacle {
+        Obstacle::TargetOffline => {
+            (format!("{target} is not in the cluster"), format!("on {target}: systemctl start corosync pacemaker"))
+        }
+        Obstacle::NoQuorum => (
+            "this part of the cluster has no quorum: it starts and promotes nothing".to_owned(),
+            "bring the other nodes back; see corosync-quorumtool".to_owned(),
+        ),
+        Obstacle::Maintenance => (
+            "the cluster is in maintenance mode: it does nothing".to_owned(),
+            "crm_attribute --name maintenance-mode --delete".to_owned(),
+        ),
+        Obstacle::TargetMaintenance => (
+            format!("{target} is in maintenance: the cluster does nothing there"),
+            format!("crm_attribute --node {target} --name maintenance --delete"),
+        ),
+        Obstacle::TargetPassing => {
+            (format!("{target} is joining or leaving the cluster"), "wait for it: hvmail_ha status --watch".to_owned())
+        }
+        _ => (format!("{target} is in standby"), format!("crm_standby --node {target} --delete")),
+    }
+}
+
+/// Who has what.
+pub(crate) fn twice_fact(picture: &Picture) -> String {
+    picture.twice().into_iter().map(|one| one.what).collect::<Vec<_>>().join("; ")
+}
+
+/// How one of two that are Primary ceases to be it. Pacemaker demotes the one that it has not promoted.
+pub(crate) fn twice_remedy(picture: &Picture) -> String {
+    let twice = picture.twice();
+    let here = |node: &String| *node == picture.here;
+    let data = |one: &&Twice| picture.configuration.of_agent("primary-ips").is_none_or(|ips| ips.id != one.resource);
+    let there = match twice.iter().find(|one| data(one) || one.there.iter().any(here)) {
+        None => return "find that host by its hardware address, and take the address from it".to_owned(),
+        Some(one) if one.there.is_empty() => "one of them".to_owned(),
+        Some(one) => one.there.join(" or "),
+    };
+    let end = match picture.state.node(&picture.here) {
+        _ if picture.state.maintenance => "crm_attribute --name maintenance-mode --delete".to_owned(),
+        Some(node) if node.maintenance => format!("crm_attribute --node {} --name maintenance --delete", node.name),
+        _ => return format!("the cluster ends it on {there} now; then, there: hvmail_ha rejoin"),
+    };
+    format!(
+        "save what was written on {there} alone; then {end}: the cluster ends it on {there}; then, there: hvmail_ha rejoin"
+    )
 }
 
 #[cfg(test)]

@@ -33,6 +33,17 @@ fn real_states_have_their_obstacles() {
 }
 
 #[test]
+fn of_two_that_are_primary_nobody_takes_over() {
+    let mut split = picture("healthy");
+    split.state.instances.iter_mut().filter(|one| one.resource == "pg").for_each(|one| one.role = "Promoted".into());
+    for target in ["n1", "n2"] {
+        let told = told(&split, target, &[]).remove(0);
+        assert_eq!((told.obstacle, told.way()), (Obstacle::Twice, None));
+        assert_eq!(told.fact, "pg is promoted on n1 and n2");
+    }
+}
+
+#[test]
 fn a_peer_that_is_gone_is_down_unproven_or_unclean() {
     let fenced = picture("fenced");
     assert_eq!(peer_of(&fenced, "n1"), (Peer::Down, Some("n2")));

@@ -14,9 +14,10 @@ use anyhow::{Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use nix::unistd::geteuid;
 
-use crate::make::{self, DONE, say};
+use crate::make::{self, DONE, REFUSED, say};
 use crate::picture::Picture;
-use crate::tools;
+use crate::relocate::settle;
+use crate::{preflight, tools};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -103,9 +104,25 @@ pub(crate) fn run(matches: &ArgMatches) -> Result<u8> {
     if !parted.is_empty() {
         return split_brain::resolve(&parted, &wanted);
     }
-    let picture = Picture::take()?;
+    let picture = settled(&wanted)?;
+    if !picture.twice().is_empty() {
+        let (fact, remedy) = (preflight::twice_fact(&picture), preflight::twice_remedy(&picture));
+        return Ok(say(&format!("{fact}\n  {remedy}\nnothing was changed"), REFUSED));
+    }
     match database::parted(&picture)? {
         Some(parted) => database::bring_back(&picture, &parted, &wanted),
         None => Ok(say(&format!("nothing on {} has gone its own way; nothing to do", tools::own_name()), DONE)),
     }
+}
+
+/// Looks, once the cluster has done what it is at: perhaps what an earlier command, which was killed, has asked of it.
+fn settled(wanted: &Wanted) -> Result<Picture> {
+    let picture = Picture::take()?;
+    let roles = picture.roles();
+    if !roles.iter().any(|one| picture.state.changing(one)) {
+        return Ok(picture);
+    }
+    say("waiting for the cluster to finish what it is at", DONE);
+    settle(&roles, wanted.timeout);
+    Picture::take()
 }

@@ -62,6 +62,8 @@ pub(crate) struct Facts {
     pub(crate) peer: Peer,
     pub(crate) quorum: bool,
     pub(crate) maintenance: bool,
+    /// Something is promoted on two nodes, on one of them without the cluster's order.
+    pub(crate) twice: bool,
     /// Another node's command is moving the role at this moment.
     pub(crate) moving: bool,
     /// `hvmail_make_secondary --stop` took the role from the peer, and the target was not Primary since.
@@ -76,11 +78,14 @@ pub(crate) struct Facts {
     pub(crate) failed: bool,
     /// Other resources that would not be promoted there, or not as they should.
     pub(crate) unready: bool,
+    /// A daemon of the cluster on this node does not answer.
+    pub(crate) unseen: bool,
 }
 
 /// What stands in the way; in the order of importance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Obstacle {
+    Twice,
     PeerUnclean,
     PeerUnproven,
     AddressesAnswer,
@@ -98,6 +103,7 @@ pub(crate) enum Obstacle {
     Held,
     Failed,
     Unready,
+    Unseen,
 }
 
 /// What an operator may say to have it done all the same.
@@ -119,7 +125,7 @@ impl Obstacle {
         match self {
             Self::PeerUnproven => Way::Loss("peer-unseen"),
             Self::PeerHasMore => Way::Loss("database"),
-            Self::Failed | Self::Unready => Way::Force,
+            Self::Failed | Self::Unready | Self::Unseen => Way::Force,
             _ => Way::None,
         }
     }
@@ -143,6 +149,7 @@ pub(crate) fn obstacles(facts: &Facts) -> Vec<Obstacle> {
     let was_last = facts.peer_was_last && facts.database != Database::None;
     let lacking = !together && (was_last || facts.database == Database::Lacks);
     let all = [
+        facts.twice.then_some(O::Twice),
         (facts.peer == Peer::Unclean).then_some(O::PeerUnclean),
         (facts.peer == Peer::Unproven).then_some(O::PeerUnproven),
         facts.answering.then_some(O::AddressesAnswer),
@@ -162,6 +169,7 @@ pub(crate) fn obstacles(facts: &Facts) -> Vec<Obstacle> {
         facts.held.then_some(O::Held),
         facts.failed.then_some(O::Failed),
         facts.unready.then_some(O::Unready),
+        facts.unseen.then_some(O::Unseen),
     ];
     let mut all: Vec<_> = all.into_iter().flatten().collect();
     all.sort_unstable();

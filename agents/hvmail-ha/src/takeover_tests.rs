@@ -12,6 +12,7 @@ fn sound() -> Facts {
         peer: Peer::Primary,
         quorum: true,
         maintenance: false,
+        twice: false,
         moving: false,
         peer_was_last: false,
         database: Database::Level,
@@ -20,13 +21,14 @@ fn sound() -> Facts {
         held: false,
         failed: false,
         unready: false,
+        unseen: false,
     }
 }
 
 fn every_combination(mut see: impl FnMut(&Facts)) {
     for (target, peer) in TARGETS.iter().flat_map(|target| PEERS.map(|peer| (*target, peer))) {
         for (database, disk) in DATABASES.iter().flat_map(|database| DISKS.map(|disk| (*database, disk))) {
-            for bits in 0_u32..256 {
+            for bits in 0_u32..1024 {
                 let bit = |number: u32| bits >> number & 1 == 1;
                 see(&Facts {
                     target,
@@ -41,6 +43,8 @@ fn every_combination(mut see: impl FnMut(&Facts)) {
                     failed: bit(5),
                     unready: bit(6),
                     held: bit(7),
+                    twice: bit(8),
+                    unseen: bit(9),
                 });
             }
         }
@@ -58,6 +62,7 @@ fn every_combination_is_decided_by_the_rules() {
         let rule = |obstacle: O, holds: bool| {
             assert_eq!(found.contains(&obstacle), holds, "{obstacle:?} with {facts:?}");
         };
+        rule(O::Twice, facts.twice);
         rule(O::PeerUnclean, facts.peer == Peer::Unclean);
         rule(O::PeerUnproven, facts.peer == Peer::Unproven);
         rule(O::AddressesAnswer, facts.answering);
@@ -79,9 +84,10 @@ fn every_combination_is_decided_by_the_rules() {
         rule(O::Held, facts.held);
         rule(O::Failed, facts.failed);
         rule(O::Unready, facts.unready);
+        rule(O::Unseen, facts.unseen);
         assert!(found.is_sorted(), "{found:?}");
     });
-    assert_eq!(seen, 5 * 6 * 6 * 3 * 256);
+    assert_eq!(seen, 5 * 6 * 6 * 3 * 1024);
 }
 
 /// Whatever an operator says, these never come through.
@@ -90,7 +96,8 @@ fn nothing_that_an_operator_says_makes_two_primaries() {
     let losses = LOSSES.map(str::to_owned);
     every_combination(|facts| {
         let left = remaining(&obstacles(facts), true, &losses);
-        let must_not = facts.peer == Peer::Unclean
+        let must_not = facts.twice
+            || facts.peer == Peer::Unclean
             || facts.answering
             || matches!(facts.database, Database::Unfit | Database::Unknown)
             || facts.disk == Disk::NotUpToDate

@@ -95,7 +95,8 @@ Pacemaker takes 0, 8, 190 and 191 for success:
 Of several reasons the exit reason has as many whole sentences as Pacemaker shows (127 bytes), the most important first; \
 the log has all.
 
-Check level 10 writes a record into the primary's log and flushes it; on a standby it asks the other nodes which one is the \
+Check level 10 writes a record into the primary's log and flushes it, and where not every other node streams from it, asks \
+whether one of them accepts writes too (PostgreSQL 10 and later); on a standby it asks the other nodes which one is the \
 primary now, and says when the standby streams from another server than that (PostgreSQL 11 and later tell), on another \
 timeline, or without its slot.
 

@@ -1,15 +1,16 @@
 //! From promoted to unpromoted: a primary cannot become a standby while it runs, so it is shut down and started as one.
 
-use ocf::{Done, Lapse, Run};
+use ocf::{Done, Failure, Lapse, Run};
 
 use crate::control::ClusterState;
 use crate::installation::Installation;
-use crate::judgement::{STREAMED, Seen};
+use crate::judgement::{STREAMED, Seen, diverged};
 use crate::launch;
 use crate::parameters::Settings;
 use crate::peers;
 use crate::record::{self, Role};
 use crate::server::Said;
+use crate::start::parted_by_disk;
 use crate::stop::shut_down;
 use crate::survey::{Survey, place};
 
@@ -29,6 +30,7 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
         }
         _ => {}
     }
+    let by_cluster = record::role(&run.store) != Some(Role::Unpromoted);
     shut_down(run, settings, &place(run, settings))?;
     let installed = Installation::find(settings)?;
     match ClusterState::read(&installed.data)? {
@@ -38,6 +40,11 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
         state => {
             run.log.warning(&format!("the primary was not shut down in order, but left as {state:?}; it recovers now"));
         }
+    }
+    // A start has the time and the parameters to mend it, or refuses with what to do.
+    if !by_cluster && let Some((standing, own)) = parted_by_disk(run, &installed)? {
+        let parted = diverged(Some(standing), own.lsn).unwrap_or_default();
+        return Err(Failure::generic(format!("somebody other than the cluster promoted the server: {parted}")));
     }
     launch::as_standby(run, settings, &installed)?;
     record::set_role(&run.store, Role::Unpromoted)?;

@@ -1,5 +1,5 @@
-//! Why a standby does not stream: the primary is asked as the standby's receiver asks it, by libpq, with the same
-//! connection string, user and password file.
+//! The other servers, asked as a standby's receiver asks them, by libpq, with the same connection string, user and
+//! password file: why a standby does not stream, and whether there is a second primary.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -40,7 +40,25 @@ pub(crate) fn why_deaf(run: &Run, settings: &Settings) -> Option<String> {
     Some(explained)
 }
 
-fn ask(run: &Run, settings: &Settings) -> Result<String> {
+/// The sentence of a primary beside which another server accepts writes.
+pub(crate) fn second_primary(run: &Run, settings: &Settings) -> Option<String> {
+    let (installed, output) = identify(run, settings).map_err(|error| run.log.debug(&format!("{error:#}"))).ok()?;
+    // Before 10 libpq takes a standby as well.
+    if !installed.version.says_wal() || !output.status.success() {
+        return None;
+    }
+    let others = settings.hosts.others(&peers::own_name(run)).join(" or ");
+    Some(second(&output.stdout, &others))
+}
+
+/// Of `SYSTEM|TIMELINE|LSN|DATABASE`, which IDENTIFY_SYSTEM answers.
+fn second(answer: &str, others: &str) -> String {
+    let timeline = answer.split('|').nth(1).unwrap_or("unknown");
+    format!("the server at {others} accepts writes too, on timeline {timeline}")
+}
+
+/// The first of the other servers that accepts writes says who it is.
+fn identify(run: &Run, settings: &Settings) -> Result<(Installation, Output)> {
     let installed = Installation::find(settings).map_err(|failure| anyhow::anyhow!("{failure}"))?;
     let source = source(settings, installed.version, &peers::own_name(run)).context("nobody to be asked")?;
     // Of a word that occurs twice libpq takes the last.
@@ -48,6 +66,11 @@ fn ask(run: &Run, settings: &Settings) -> Result<String> {
     let words = ["-XAtqw", "-d", &connection, "-c", "IDENTIFY_SYSTEM"];
     let deadline = run.deadline.at_most(PATIENCE.min(run.deadline.remaining() / 2));
     let output = installed.program("psql").args(words).run(deadline)?;
+    Ok((installed, output))
+}
+
+fn ask(run: &Run, settings: &Settings) -> Result<String> {
+    let (installed, output) = identify(run, settings)?;
     let caller = Caller {
         user: &settings.replication_user,
         port: settings.port,
@@ -110,6 +133,12 @@ mod tests {
             log: Path::new("/var/log/ocf-postgresql.log"),
         };
         explained(answer, words.is_empty(), words, &caller)
+    }
+
+    #[test]
+    fn a_second_primary_is_named_with_its_timeline() {
+        let sentence = second("7|3|0/3000060|\n", "192.0.2.2");
+        assert_eq!(sentence, "the server at 192.0.2.2 accepts writes too, on timeline 3");
     }
 
     /// What psql 11 and 16 print.

@@ -67,6 +67,8 @@ pub(crate) struct Facts {
     pub(crate) disk_full: bool,
     /// The primary by its own word, heard at check level 10.
     pub(crate) primary: Option<Told>,
+    /// Another server that accepts writes beside this primary, asked at check level 10.
+    pub(crate) second_primary: Option<String>,
     /// What a standby that does not stream is told by the primary.
     pub(crate) why_deaf: Option<String>,
     /// The slot that this node has on the primary, where slots are used.
@@ -205,7 +207,16 @@ fn promoted(facts: &Facts, primary: &Primary) -> Judgement {
     let hand = by_hand.then(|| {
         "the server was promoted, and not by the cluster, which has it as a standby: what is written to it may be lost".to_owned()
     });
-    let wrong = [hand, facts.write.clone(), facts.disk.clone(), alone, kept, slotless, facts.wrong.clone()];
+    let wrong = [
+        hand,
+        facts.second_primary.clone(),
+        facts.write.clone(),
+        facts.disk.clone(),
+        alone,
+        kept,
+        slotless,
+        facts.wrong.clone(),
+    ];
     let verdict = sound_or(wrong, State::RunningPromoted, State::DegradedPromoted);
     Judgement { verdict, fitness: if by_hand { Fitness::Unchanged } else { Fitness::Serving } }
 }

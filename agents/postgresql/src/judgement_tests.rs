@@ -34,6 +34,7 @@ fn facts(seen: Seen, role: Option<Role>) -> Facts {
         disk: None,
         disk_full: false,
         primary: None,
+        second_primary: None,
         why_deaf: None,
         slot: None,
         write: None,
@@ -125,6 +126,12 @@ fn a_primary_without_a_standby_is_degraded_once_one_had_the_time_to_come() {
     let young = Facts { silence: Duration::from_secs(3), ..alone.clone() };
     is(&young, State::RunningPromoted, "", Fitness::Serving);
     is(&Facts { follows_somebody: false, ..alone }, State::RunningPromoted, "", Fitness::Serving);
+}
+
+#[test]
+fn a_primary_beside_another_one_says_so_first() {
+    let two = Facts { second_primary: Some("the server at n2 accepts writes too".into()), ..serving() };
+    is(&Facts { disk: Some("full".into()), ..two }, State::DegradedPromoted, "too; full", Fitness::Serving);
 }
 
 #[test]

@@ -90,6 +90,7 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         disk: disk.short,
         disk_full: disk.full,
         primary: if standby && thorough { peers::primary(run, &settings.hosts) } else { None },
+        second_primary: None,
         why_deaf: None,
         slot: settings.use_slots.then(|| slot_name(&own_node)),
         write: write.map(|error| format!("a transaction could not be written to the disk: {error:#}")),
@@ -101,6 +102,13 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
         max_slot_wal: settings.max_slot_wal.filter(|_| settings.use_slots),
         seen: survey.seen.clone(),
     };
+    // A standby that streams is no primary.
+    if let Some(Said::Primary(primary)) = &answering
+        && thorough
+        && primary.streaming().len() < settings.hosts.others(&own_node).len()
+    {
+        facts.second_primary = inquiry::second_primary(run, settings);
+    }
     if let Some(Said::Standby(standby)) = &answering
         && facts.follows_somebody
         && is_deaf(&facts, standby.streaming)
@@ -177,7 +185,13 @@ fn tend(run: &Run, settings: &Settings, survey: &mut Survey) {
 fn tell_cluster(run: &Run, survey: &Survey, fitness: Fitness) {
     let cluster = run.cluster();
     match fitness {
-        Fitness::Serving => cluster.promotion_score(Some(SERVING)),
+        Fitness::Serving => {
+            cluster.promotion_score(Some(SERVING));
+            match position(survey) {
+                Some(position) => peers::publish_history(run, &position),
+                None => run.log.warning("the history of this primary's timeline cannot be read, and is not told"),
+            }
+        }
         Fitness::Score(score) => cluster.promotion_score(Some(Lapse::reduced(run, score))),
         Fitness::Unfit => cluster.promotion_score(Some(NEVER)),
         Fitness::Failed | Fitness::Hopeless => {
@@ -197,13 +211,6 @@ fn tell_cluster(run: &Run, survey: &Survey, fitness: Fitness) {
             }
         }
         Fitness::Unchanged => {}
-    }
-    // By its history the standbys tell whether they belong to the primary of the cluster.
-    if let Some(said @ Said::Primary(_)) = survey.said() {
-        match said.position(&survey.data) {
-            Ok(position) => peers::publish_history(run, &position),
-            Err(error) => run.log.warning(&format!("{error:#}")),
-        }
     }
 }
 

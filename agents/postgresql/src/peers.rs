@@ -169,6 +169,7 @@ mod tests {
             // Promoted by somebody else than the cluster, once and twice, and back as a standby.
             ("2:0/9 1@0/5", "1:0/0", Standing::Diverged(Lsn(5))),
             ("3:0/9 1@0/5 2@0/7", "1:0/0", Standing::Diverged(Lsn(5))),
+            ("3:0/9 1@0/5 2@0/7", "2:0/0 1@0/5", Standing::Diverged(Lsn(7))),
             ("2:0/9 1@0/5", "3:0/0 1@0/6", Standing::Unrelated),
             // Both were promoted to the same number, by nodes that did not know of each other.
             ("2:0/9 1@0/5", "2:0/0 1@0/6", Standing::Unrelated),

@@ -160,6 +160,8 @@ fn rewound(run: &Run, settings: &Settings, installed: &Installation, source: &st
         Ok(File::open(marker.parent().context("a marker in no directory")?)?.sync_all()?)
     };
     set().with_context(|| format!("cannot write {}", marker.display()))?;
+    // Whoever asks after an interruption is to be told of what there is then.
+    permission::note_parted(run, Loss::HalfRewound);
     let output = rewind(installed, source, &["--progress"]).run_telling(run.deadline, &mut |line| run.log.step(line));
     let output = output.and_then(|output| output.success("pg_rewind"));
     for (path, content) in own_files {

@@ -95,7 +95,7 @@ pub(crate) fn bring_up(run: &Run, settings: &Settings, installed: &Installation)
 /// How the place that the control file knows stands to the primary's history, if it has parted from it. A server whose
 /// disk has the primary's history already would not even start (StartupXLOG, "requested timeline … does not contain
 /// minimum recovery point").
-fn parted_by_disk(run: &Run, installed: &Installation) -> Result<Option<(Standing, Position)>, Failure> {
+pub(crate) fn parted_by_disk(run: &Run, installed: &Installation) -> Result<Option<(Standing, Position)>, Failure> {
     // After a crash the control file does not know the end of the log, and pg_rewind before 13 wants a server that was
     // shut down: then the server replays its log first.
     let state = ClusterState::read(&installed.data)?;

@@ -52,8 +52,8 @@ pub(crate) fn segments(data: &Path) -> Result<Vec<(Segment, PathBuf)>> {
 
 /// The newest timeline of which the log right before `end` is on the disk. A standby whose primary is gone says nowhere
 /// else on which timeline it is: its control file knows that of its last restart point. A server follows no timeline whose
-/// history it has not; of one that pg_rewind has taken back it leaves the log, and not the history (decide_file_action,
-/// filemap.c).
+/// history it has not; of one that pg_rewind has taken back it leaves the log since 16.6, and not the history (release
+/// notes, "critical WAL").
 pub(crate) fn timeline_before(data: &Path, end: Lsn) -> Option<u32> {
     let last = end.0.checked_sub(1)?;
     let directory = directory(data).ok()?;

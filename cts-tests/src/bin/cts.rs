@@ -169,6 +169,8 @@ const CHECKS: &[Check] = &[
             "--test",
             "hvmail_ha_move",
             "--test",
+            "hvmail_ha_rejoin",
+            "--test",
             "hvmail_ha_status",
         ]),
     },

@@ -31,9 +31,6 @@ pub const NAMES: [&str; 3] = [PROGRAM, "hvmail_make_primary", "hvmail_make_secon
 /// The agents of the pair and the operator's program, by package.
 pub const PACKAGES: &[&str] = &["postgresql", "primary-ips", "services", "hvmail-ha"];
 
-/// The promotable primitives, the first of which the others follow.
-pub const RESOURCES: [&str; 3] = ["pg", "ips", "services"];
-
 /// How long one run of a program may take.
 const RUN: Duration = Duration::from_secs(120);
 
@@ -50,6 +47,18 @@ pub struct Pair {
     pub mail: PortWatch,
     /// One who pings all the addresses.
     pub pings: Observer,
+    /// The promotable primitives, the first of which the others follow.
+    roles: [&'static str; 3],
+}
+
+/// Nodes with their software, servers, services and a quorum, and whatever configuration they were started with.
+#[derive(Debug)]
+pub struct Bare {
+    /// The cluster.
+    pub cluster: Cluster,
+    /// The databases, that of n1 first; copies of one another, none of which runs.
+    pub servers: Vec<Server>,
+    subject: Subject,
 }
 
 /// Runs `body` isolated, with a pair.
@@ -70,11 +79,12 @@ pub fn with_nodes(nodes: u8, body: impl FnOnce(&Pair) -> Result<()>) -> Result<(
     })
 }
 
-impl Pair {
-    /// Starts the nodes and waits until all is up.
-    pub fn start(nodes: u8) -> Result<Self> {
+impl Bare {
+    /// Starts the nodes, with `configure` for what is laid down before.
+    pub fn start(nodes: u8, configure: impl FnOnce(Cib) -> Cib) -> Result<Self> {
         let subject = Subject::services_behind_primary_ips(true, 3, 1);
-        let mut builder = Cluster::builder(nodes).items(subject.items.iter().cloned()).agent("postgresql")?;
+        let builder = Cluster::builder(nodes).configure(configure).items(subject.items.iter().cloned());
+        let mut builder = builder.agent("postgresql")?;
         for agent in subject.agents {
             builder = builder.agent(agent)?;
         }
@@ -91,26 +101,41 @@ impl Pair {
         let (first, others) = servers.split_first().context("no nodes")?;
         others.iter().try_for_each(|other| other.copy(first))?;
         cluster.wait_quorum(servers.len())?;
-        let database =
-            Contender::Greenarrow.clone_of(&servers, &[("sync", "prefer"), ("rejoin", "rewind"), ("use_slots", "yes")]);
-        let cib = subject.configure(Cib::default().resource(database.clone())).follows(&subject.main, &database);
-        cluster.load(&cib)?;
+        Ok(Self { cluster, servers, subject })
+    }
+
+    /// With clients, once somebody has configured it; waits until all is up.
+    pub fn configured(self, roles: [&'static str; 3]) -> Result<Pair> {
+        let Self { cluster, servers, subject } = self;
         let mail = PortWatch::start(SocketAddr::new(address(), SMTP), Duration::from_millis(50))?;
         let pings = Observer::start(&subject.addresses, Duration::from_millis(50))?;
-        let pair = Self { writer: Writer::start(address())?, cluster, servers, mail, pings };
+        let pair = Pair { writer: Writer::start(address())?, cluster, servers, mail, pings, roles };
         pair.healthy().with_context(|| pair.cluster.dump())?;
         Ok(pair)
+    }
+}
+
+impl Pair {
+    /// Starts the nodes and waits until all is up.
+    pub fn start(nodes: u8) -> Result<Self> {
+        let bare = Bare::start(nodes, |cib| cib)?;
+        let parameters = [("sync", "prefer"), ("rejoin", "rewind"), ("use_slots", "yes")];
+        let database = Contender::Greenarrow.clone_of(&bare.servers, &parameters);
+        let cib = Cib::default().resource(database.clone());
+        let cib = bare.subject.configure(cib).follows(&bare.subject.main, &database);
+        bare.cluster.load(&cib)?;
+        bare.configured(["pg", "ips", "services"])
     }
 
     /// The node that everything is promoted on, while nothing is under way and the clients are served.
     pub fn primary(&self) -> Result<&Node> {
         let status = self.cluster.status().context("no node answers about the cluster")?;
         let asked = Instant::now();
-        let promoted: Vec<_> = RESOURCES.iter().map(|one| status.in_role(one, Role::Promoted)).collect();
+        let promoted: Vec<_> = self.roles.iter().map(|one| status.in_role(one, Role::Promoted)).collect();
         ensure!(promoted.iter().all(|nodes| nodes.len() == 1 && nodes == &promoted[0]), "promoted: {promoted:?}");
         let standbys = self.cluster.nodes.iter().filter(|node| node.is_on()).count() - 1;
         let unpromoted = |one: &&str| status.in_role(one, Role::Unpromoted).len() == standbys;
-        ensure!(RESOURCES.iter().all(unpromoted), "not unpromoted somewhere: {:?}", status.instances);
+        ensure!(self.roles.iter().all(unpromoted), "not unpromoted somewhere: {:?}", status.instances);
         let served = || Ok(self.writer.wrote(asked) && self.mail.answered_since(asked).is_some());
         wait::until("the clients to be served", Duration::from_secs(5), wait::QUICK, served)?;
         Ok(self.cluster.node(promoted[0][0])?)

@@ -2,12 +2,14 @@
 //! that are the same by its own comparison and sound by Pacemaker's.
 
 use anyhow::{Context, Result, ensure};
+use cts_tests::cib::Cib;
 use cts_tests::command::Output;
-use cts_tests::greenarrow_pair::PROGRAM;
+use cts_tests::greenarrow_pair::{Bare, PROGRAM};
 use cts_tests::isolation::{Isolation, enter};
 use cts_tests::node::{Node, Owner};
+use cts_tests::subject::IP_FILE;
 use cts_tests::xml::Element;
-use cts_tests::{installed, packages};
+use cts_tests::{installed, packages, postgres};
 
 const AGENTS: &[&str] = &["drbd", "postgresql", "primary-ips", "services"];
 const PACKAGES: &[&str] = &["drbd", "postgresql", "primary-ips", "services", "hvmail-ha"];
@@ -188,5 +190,54 @@ fn what_is_printed_is_one_configuration_for_every_tool() -> Result<()> {
         scheduled(&node)?;
         refusal_and_difference(&node)?;
         questions(&node)
+    })
+}
+
+/// The configuration of a real pair in the form of cibadmin, with what differs from GreenArrow's usual places.
+fn configured(bare: &Bare, more: &[&str]) -> Result<Output> {
+    let mut words: Vec<String> = [PROGRAM, "configure", "--services"].map(str::to_owned).into();
+    words.push(format!("--ip-file={IP_FILE}"));
+    for node in &bare.cluster.nodes {
+        words.push(format!("--node={}={}", node.name, node.address()));
+        words.push(format!("--fence={0}=fence_rig:plug={0}", node.name));
+    }
+    words.push(format!("--database={}", bare.servers[0].data));
+    words.push(format!("--set=postgresql:replication_user={}", postgres::USER));
+    let words: Vec<&str> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
+    bare.cluster.nodes[0].run(&words)
+}
+
+/// What is printed, as its own heading says it is applied, brings up a pair that serves, fails over and has nothing to be
+/// seen to.
+#[test]
+fn a_cluster_without_a_configuration_becomes_a_pair_that_serves() -> Result<()> {
+    if std::process::id() != 1 {
+        packages::require(packages::CLUSTER)?;
+        postgres::tree(postgres::USUAL)?;
+    }
+    enter(Isolation::Cluster(PACKAGES), || {
+        postgres::put_in_place(postgres::USUAL)?;
+        // Nothing but how long a controller waits at its start.
+        let bare = Bare::start(2, |_| Cib::default().property("dc-deadtime", "1s"))?;
+        let first = bare.cluster.nodes[0].clone();
+        let printed = configured(&bare, &["--xml"])?;
+        ensure!(printed.code() == Some(0) && printed.stderr.is_empty(), "{}", printed.all());
+        let apply = "cibadmin -M -c -o configuration -x FILE";
+        ensure!(printed.stdout.contains(apply), "{apply:?} is not in {}", printed.stdout);
+        first.write_file("/run/rig/pair.xml", &printed.stdout, 0o600, Owner::Root)?;
+        first.text(&apply.replace("FILE", "/run/rig/pair.xml").split(' ').collect::<Vec<_>>())?;
+        let same = configured(&bare, &["--check"])?;
+        ensure!(same.code() == Some(0), "{}", same.all());
+        let pair = bare.configured(["pg", "ips", "mail"])?;
+        let old = pair.healthy()?;
+        let status = pair.run(old, &[PROGRAM, "status"])?;
+        ensure!(status.code() == Some(0) && status.stdout.contains("nothing has to be seen to"), "{}", status.all());
+        let new = pair.cluster.peer(old)?;
+        let moved = pair.run(old, &["hvmail_make_secondary"])?;
+        println!("{}", moved.all());
+        ensure!(moved.code() == Some(0) && pair.healthy()?.name == new.name, "{}", moved.all());
+        let lost = pair.lost_rows()?;
+        ensure!(lost == 0, "{lost} acknowledged rows are lost");
+        Ok(())
     })
 }

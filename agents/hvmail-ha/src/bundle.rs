@@ -2,6 +2,7 @@
 
 mod pieces;
 mod redaction;
+mod since;
 
 use std::fs::{self, File};
 use std::io;
@@ -36,6 +37,8 @@ how many secrets were removed. not-collected.txt says what could not be had, and
 Examples:
   hvmail_ha support-bundle                             hvmail_ha-NODE-TIME.tar.gz in this directory
   hvmail_ha support-bundle --output /root/n1.tar.gz    or where it is wanted; no file is overwritten
+  hvmail_ha support-bundle --since 2h                  of the cluster's logs only the last two hours
+  hvmail_ha support-bundle --since '2026-11-26 15:00'  or what came after that, in local time
 
 Exit status:
   0  all that there is was collected
@@ -53,7 +56,15 @@ pub(crate) fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help("The archive, which must not exist yet; otherwise hvmail_ha-NODE-TIME.tar.gz in this directory"),
         )
+        .arg(
+            Arg::new("since").long("since").value_name("TIME").help(
+                "Of the logs of Pacemaker, Corosync and the journal only what is later; or so long ago: 2h, 3days",
+            ),
+        )
 }
+
+/// What of a piece without its secrets, which has this name, goes into the archive.
+type Cut<'a> = &'a dyn Fn(&str, Vec<u8>) -> Vec<u8>;
 
 /// Removed with everything in it, however the command ends by itself.
 struct Scratch(PathBuf);
@@ -67,12 +78,17 @@ impl Drop for Scratch {
 
 pub(crate) fn bundle(matches: &ArgMatches) -> Result<u8> {
     ensure!(geteuid().is_root(), "this needs root: it is run by user {}", geteuid());
+    let now = since::now();
+    let since = matches.get_one::<String>("since").map(|text| since::parse(text, &now)).transpose()?;
     let plain = |one: char| if one.is_ascii_alphanumeric() || "-.".contains(one) { one } else { '_' };
     let node: String = tools::own_name().chars().map(plain).collect();
     let title = format!("hvmail_ha-{node}-{}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
     let path = matches.get_one("output").cloned().unwrap_or_else(|| PathBuf::from(format!("{title}.tar.gz")));
     let mut archive = create(&path)?;
-    let made = fill(&mut archive, &title);
+    let made = fill(&mut archive, &title, &|name, text| match &since {
+        Some(since) => since::cut(name, text, since, &now),
+        None => text,
+    });
     if made.is_err() {
         // It is this command's own, made a moment ago; half an archive helps nobody.
         let _gone = fs::remove_file(&path);
@@ -94,12 +110,12 @@ fn create(path: &Path) -> Result<File> {
 }
 
 /// What could not be had. Secrets are taken out before anything is written, so that none is left behind on a disk.
-fn fill(archive: &mut File, title: &str) -> Result<Vec<String>> {
+fn fill(archive: &mut File, title: &str, cut: Cut) -> Result<Vec<String>> {
     let scratch = mkdtemp(&std::env::temp_dir().join("hvmail_ha.XXXXXX")).context("no directory for the pieces")?;
     let scratch = Scratch(scratch);
     let top = scratch.0.join(title);
     fs::create_dir(&top)?;
-    let missing = write_out(&top, collect())?;
+    let missing = write_out(&top, collect(), cut)?;
     let made = scratch.0.join("archive");
     let [file, directory] = [&made, &scratch.0].map(|path| path.to_string_lossy().into_owned());
     tools::archive(&file, &directory, title)?;
@@ -109,7 +125,7 @@ fn fill(archive: &mut File, title: &str) -> Result<Vec<String>> {
 }
 
 /// Writes the pieces without their secrets, and the lists of what is there and what is not; the latter is handed back.
-fn write_out(top: &Path, pieces: Vec<Piece>) -> Result<Vec<String>> {
+fn write_out(top: &Path, pieces: Vec<Piece>, cut: Cut) -> Result<Vec<String>> {
     let (texts, about): (Vec<_>, Vec<_>) = pieces
         .into_iter()
         .map(|piece| {
@@ -125,6 +141,7 @@ fn write_out(top: &Path, pieces: Vec<Piece>) -> Result<Vec<String>> {
     for ((name, source, kind), (text, removed)) in about.into_iter().zip(without_secrets(texts)?) {
         let what = match kind {
             Kind::Here => {
+                let text = cut(&name, text);
                 write(top, &name, &text)?;
                 format!("{} bytes, {removed} secrets removed", text.len())
             }
@@ -173,14 +190,15 @@ mod tests {
                 piece("b", Content::Absent),
                 piece("c", Content::Failed("it said sesame1".to_owned())),
             ],
+            &|name, text| if name == "etc/a" { [text, b"!".to_vec()].concat() } else { text },
         );
         let read = |name: &str| fs::read_to_string(top.join(name)).unwrap();
         assert_eq!(missing.unwrap(), ["/c: it said [removed]"]);
-        assert_eq!(read("etc/a"), "password=[removed]");
+        assert_eq!(read("etc/a"), "password=[removed]!");
         assert_eq!(read("not-collected.txt"), "/c: it said [removed]\n");
-        let lines = "etc/a: /etc/a: 18 bytes, 1 secrets removed\nb: /b: not on this node\nc: /c: not collected\n";
+        let lines = "etc/a: /etc/a: 19 bytes, 1 secrets removed\nb: /b: not on this node\nc: /c: not collected\n";
         assert_eq!(read("MANIFEST"), lines);
-        assert!(write_out(&top, vec![piece("x/../../y", Content::Here(Vec::new()))]).is_err());
+        assert!(write_out(&top, vec![piece("x/../../y", Content::Here(Vec::new()))], &|_, text| text).is_err());
         fs::remove_dir_all(&top).unwrap();
     }
 }

@@ -46,3 +46,31 @@ pub(crate) fn picture(name: &str) -> Picture {
         unseen: Vec::new(),
     }
 }
+
+/// Compares with the screen that is kept; with SNAPSHOTS=write it is written anew.
+pub(crate) fn is_as_kept(name: &str, shown: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("captures/screens/{name}.txt"));
+    if std::env::var_os("SNAPSHOTS").is_some_and(|word| word == "write") {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, shown).unwrap();
+    }
+    assert_eq!(shown, fs::read_to_string(&path).unwrap_or_default(), "{} (SNAPSHOTS=write)", path.display());
+}
+
+/// Both Primary by force: what n1 sees, or what n2 does.
+pub(crate) fn both_primary(here: &str) -> Picture {
+    let mut picture = Picture { here: here.to_owned(), ..picture("maintenance") };
+    let word = |resource: &str, status: i32, text: &str| Word {
+        resource: resource.to_owned(),
+        status: Some(status),
+        text: text.to_owned(),
+    };
+    let up = "4 of 4 addresses are up although this instance is unpromoted: 10.78.1.1/16 on eth0";
+    picture.words = if here == "n1" {
+        let taken = "10.78.1.1 is in use by 02:78:00:00:00:02 on eth0";
+        vec![word("pg", 191, "the server at 10.78.0.12 accepts writes too, on timeline 3"), word("ips", 191, taken)]
+    } else {
+        vec![word("pg", 8, "promoted: 0/3045418 on timeline 3; streaming to nobody"), word("ips", 9, up)]
+    };
+    picture
+}

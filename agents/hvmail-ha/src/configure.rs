@@ -25,7 +25,7 @@ use crate::configure::found::Found;
 use crate::configure::host::Host;
 use crate::configure::model::{Model, breaks};
 use crate::configure::options::Options;
-use crate::configure::text::wrapped;
+use crate::configure::text::{NARROW, wrapped};
 use crate::make::{DONE, REFUSED, say};
 use crate::tools;
 
@@ -222,7 +222,7 @@ fn without_lost_settings(mut options: Options, matches: &ArgMatches) -> Options 
 fn refuse(options: &Options) -> u8 {
     let unfenced = options.unfenced();
     let mut text = format!("refused: nothing can switch {} off. Without fencing:\n", unfenced.join(" and "));
-    for line in breaks(options).into_iter().flat_map(wrapped) {
+    for line in breaks(options).iter().flat_map(|what| wrapped(what, NARROW)) {
         text.extend([&line, "\n"]);
     }
     let remedy = format!(

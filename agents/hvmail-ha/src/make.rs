@@ -18,6 +18,8 @@ use crate::{serve, tools};
 /// One command at a time on a node.
 const LOCK: &str = "/run/hvmail_ha.lock";
 
+const TWICE: &str = "two nodes are Primary, and a move would make it worse";
+
 pub(crate) const DONE: u8 = 0;
 pub(crate) const REFUSED: u8 = 1;
 const PUT_BACK: u8 = 2;
@@ -74,29 +76,32 @@ pub(crate) fn secondary(options: &Options) -> Result<u8> {
         };
         return Ok(say(&what, DONE));
     }
-    let others = picture.nodes().into_iter().filter(|one| *one != node);
-    let best = others.map(|other| (other, preflight::told(&picture, other, &[])));
-    let best = best.min_by_key(|(_, told)| left_of(told, options).len());
-    match best {
+    match best(&picture, &node, options) {
         Some((target, told)) if left_of(&told, options).is_empty() => carry_out(&picture, target, &told, options),
         _ if options.stop => stop(&picture, &node, options),
-        Some((target, told)) => {
-            let left = left_of(&told, options);
-            let or = format!(
-                "or end everything in good order, and have no Primary: hvmail_make_secondary --node {node} --stop"
-            );
-            Ok(refuse(&format!("{node} is not made Secondary, for {target} cannot take over"), &told, &left, &or))
-        }
+        Some((target, told)) => Ok(say(&not_secondary(&node, target, &told, options), REFUSED)),
         None => Ok(say("there is no other node: hvmail_make_secondary --stop ends everything in good order", REFUSED)),
     }
+}
+
+/// The node with the least in its way, besides `node`.
+fn best<'a>(picture: &'a Picture, node: &str, options: &Options) -> Option<(&'a str, Vec<Told>)> {
+    let others = picture.nodes().into_iter().filter(|one| *one != node);
+    let all = others.map(|other| (other, preflight::told(picture, other, &[])));
+    all.min_by_key(|(_, told)| left_of(told, options).len())
+}
+
+fn not_secondary(node: &str, target: &str, told: &[Told], options: &Options) -> String {
+    let or =
+        format!("or end everything in good order, and have no Primary: hvmail_make_secondary --node {node} --stop");
+    let what = format!("{node} is not made Secondary, for {target} cannot take over");
+    refusal(&what, told, &left_of(told, options), &or)
 }
 
 /// Of two that are Primary none is told that there is nothing to do.
 fn twice(picture: &Picture, node: &str) -> Option<u8> {
     let told = preflight::told(picture, node, &[]);
-    told.iter()
-        .any(|one| one.obstacle == Obstacle::Twice)
-        .then(|| refuse("two nodes are Primary, and a move would make it worse", &told, &[Obstacle::Twice], ""))
+    told.iter().any(|one| one.obstacle == Obstacle::Twice).then(|| refuse(TWICE, &told, &[Obstacle::Twice], ""))
 }
 
 fn stop(picture: &Picture, node: &str, options: &Options) -> Result<u8> {
@@ -210,13 +215,17 @@ pub(crate) fn lock() -> Result<Flock<File>> {
 
 /// Lists what stands in the way.
 fn refuse(what: &str, told: &[Told], left: &[Obstacle], or: &str) -> u8 {
+    say(&refusal(what, told, left, or), REFUSED)
+}
+
+fn refusal(what: &str, told: &[Told], left: &[Obstacle], or: &str) -> String {
     let mut text = format!("{what}:\n");
     let standing = told.iter().filter(|one| left.contains(&one.obstacle));
     text += &listed(standing);
     if !or.is_empty() {
         text.extend(["  ", or, "\n"]);
     }
-    say(&format!("{text}nothing was changed"), REFUSED)
+    text + "nothing was changed"
 }
 
 /// Obstacles with their remedies, numbered.
@@ -248,10 +257,14 @@ pub(crate) fn preflight(named: Option<&String>) -> Result<u8> {
     let (peer, _) = preflight::peer_of(&picture, &target);
     let answering = if peer == Peer::Primary { Vec::new() } else { answering(&picture) };
     let told = preflight::told(&picture, &target, &answering);
+    Ok(say(&readiness(&target, &told), if told.is_empty() { DONE } else { REFUSED }))
+}
+
+fn readiness(target: &str, told: &[Told]) -> String {
     if told.is_empty() {
-        return Ok(say(&format!("{target} could take over now"), DONE));
+        return format!("{target} could take over now");
     }
-    Ok(say(format!("{target} could not take over now:\n{}", listed(told.iter())).trim_end(), REFUSED))
+    format!("{target} could not take over now:\n{}", listed(told.iter())).trim_end().to_owned()
 }
 
 impl Options {
@@ -259,3 +272,7 @@ impl Options {
         Self { node: None, force: false, losses: Vec::new(), stop: false, timeout: Duration::ZERO }
     }
 }
+
+#[cfg(test)]
+#[path = "make_tests.rs"]
+mod tests;

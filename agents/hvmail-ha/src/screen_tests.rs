@@ -1,19 +1,10 @@
-use std::fs;
-use std::path::Path;
-
 use super::*;
-use crate::captured::picture;
+use crate::captured::{self, both_primary, picture};
 
-/// Compares with the screen that is kept; with SNAPSHOTS=write it is written anew.
-fn is_as_kept(name: &str, style: Style) {
-    let shown = screen(&picture(name), style);
+fn is_as_kept(name: &str, picture: &Picture, style: Style) {
+    let shown = screen(picture, style);
     let look = if style.colour { format!("{}-colour", style.width) } else { style.width.to_string() };
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("captures/screens/{name}-{look}.txt"));
-    if std::env::var_os("SNAPSHOTS").is_some_and(|word| word == "write") {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, &shown).unwrap();
-    }
-    assert_eq!(shown, fs::read_to_string(&path).unwrap_or_default(), "{} (SNAPSHOTS=write)", path.display());
+    captured::is_as_kept(&format!("{name}-{look}"), &shown);
     if !style.colour {
         assert!(shown.lines().all(|line| line.chars().count() <= style.width), "wider than {}:\n{shown}", style.width);
         assert!(!shown.contains('\x1b'));
@@ -24,10 +15,14 @@ fn is_as_kept(name: &str, style: Style) {
 fn the_screens_are_as_they_were() {
     for name in ["healthy", "moving", "stopped", "degraded", "wrong-list", "fenced"] {
         for width in [80, 140] {
-            is_as_kept(name, Style { width, colour: false });
+            is_as_kept(name, &picture(name), Style { width, colour: false });
         }
     }
-    is_as_kept("wrong-list", Style { width: 80, colour: true });
+    for width in [80, 140] {
+        is_as_kept("both-primary", &both_primary("n1"), Style { width, colour: false });
+        is_as_kept("both-primary-there", &both_primary("n2"), Style { width, colour: false });
+    }
+    is_as_kept("wrong-list", &picture("wrong-list"), Style { width: 80, colour: true });
 }
 
 #[test]

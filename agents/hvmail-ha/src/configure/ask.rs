@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 use crate::configure::Form;
 use crate::configure::model::breaks;
 use crate::configure::options::{self, Fence, Mount, Options};
-use crate::configure::text::wrapped;
+use crate::configure::text::{NARROW, wrapped};
 
 /// The answer that leaves a part out.
 const NONE: &str = "none";
@@ -68,7 +68,7 @@ impl Conversation<'_> {
                 return Ok(());
             }
             writeln!(self.output, "{} cannot be fenced. What will break:", wanted.unfenced().join(" and "))?;
-            for line in breaks(wanted).into_iter().flat_map(wrapped) {
+            for line in breaks(wanted).iter().flat_map(|what| wrapped(what, NARROW)) {
                 writeln!(self.output, "{line}")?;
             }
             wanted.fences.clear();
@@ -187,6 +187,17 @@ mod tests {
         assert_eq!(options.settings.len(), 1);
         assert!(said.contains("\"yaml\": crm, pcs or xml"), "{said}");
         assert_eq!(said.matches("n1 and n2 cannot be fenced. What will break:").count(), 2, "{said}");
+    }
+
+    /// The answers are typed, and so are not in it.
+    #[test]
+    fn the_screen_of_the_questions_is_as_it_was() {
+        let answers = "yaml\n\n\nnone\n\n/data\n\n\n\n\n\nwithout fencing\n";
+        let (held, said) = hold(answers, &known());
+        held.unwrap();
+        let said = said.replace("]: ", "]: \n");
+        assert!(said.lines().all(|line| line.chars().count() <= 110), "{said}");
+        crate::captured::is_as_kept("configure-questions", &said);
     }
 
     #[test]

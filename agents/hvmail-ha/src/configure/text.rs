@@ -6,6 +6,11 @@ use crate::configure::model::{Model, Pair};
 /// sh and crm go on in the next line after a backslash.
 pub(crate) const NEXT: &str = " \\\n    ";
 
+/// Columns of what is shown on a terminal.
+pub(crate) const NARROW: usize = 80;
+/// Columns of a printed configuration.
+const WIDTH: usize = 109;
+
 /// Above the configuration, line by line: what it is, and what breaks without fencing. In no line are there two hyphens in a
 /// row: a comment of XML has none (XML 1.0, 2.5), and crmsh makes one of each of its own.
 pub(crate) fn heading(model: &Model, apply: &[&str]) -> Vec<String> {
@@ -21,17 +26,17 @@ pub(crate) fn heading(model: &Model, apply: &[&str]) -> Vec<String> {
     if !model.fencing {
         lines.push(String::new());
         lines.push("WITHOUT FENCING (stonith-enabled=false). What will break:".to_owned());
-        lines.extend(model.breaks.iter().flat_map(|what| wrapped(what)));
+        lines.extend(model.breaks.iter().flat_map(|what| wrapped(what, WIDTH)));
         lines.push("Add a device for each node, and stonith-enabled=true, before anybody relies on this.".to_owned());
     }
     lines
 }
 
-/// An item of a list within 110 columns.
-pub(crate) fn wrapped(item: &str) -> Vec<String> {
+/// An item of a list within so many columns.
+pub(crate) fn wrapped(item: &str, columns: usize) -> Vec<String> {
     let mut lines = vec![" -".to_owned()];
     for word in item.split_whitespace() {
-        if lines.last().is_some_and(|line| line.chars().count() + word.chars().count() > 108) {
+        if lines.last().is_some_and(|line| line.chars().count() + word.chars().count() + 1 > columns) {
             lines.push("  ".to_owned());
         }
         lines.last_mut().into_iter().for_each(|line| line.extend([" ", word]));
@@ -85,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_list_is_wrapped_below_its_dash() {
-        let lines = wrapped(&"word ".repeat(60));
+        let lines = wrapped(&"word ".repeat(60), WIDTH);
         assert!(lines.len() == 3 && lines[0].starts_with(" - word") && lines[1].starts_with("   word"), "{lines:?}");
         assert!(lines.iter().all(|line| line.len() <= 110));
     }

@@ -200,6 +200,15 @@ fn so_has_every_difference_from_the_kernel_and_the_virtual_mtas() {
 }
 
 #[test]
+fn the_screen_of_ips_is_as_it_was() {
+    let mut view = sound();
+    n2(&mut view, "192.0.2.1/24\n2001:db8::1/64 eth1\n192.0.2.9/24\n");
+    view.kernel.as_mut().unwrap().remove(1);
+    view.virtual_mtas.found.push(found("192.0.2.7", None, "d (/c/g:9)"));
+    crate::captured::is_as_kept("ips", &format!("{}\n{}", report(&sound()).0, report(&view).0));
+}
+
+#[test]
 fn a_sentence_names_few_and_the_table_all() {
     let mut view = sound();
     let many = (1..=9).map(|last| format!("198.51.100.{last}/24")).collect::<Vec<_>>().join("\n");

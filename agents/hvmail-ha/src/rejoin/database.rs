@@ -250,6 +250,20 @@ mod tests {
     }
 
     #[test]
+    fn the_screens_of_rejoin_are_as_they_were() {
+        let resource = Resource { id: "pg".to_owned(), ..Resource::default() };
+        let mut all = String::new();
+        for text in ["diverged 2 0/300D280 0/3012020", "unrelated 3 0/3012020", "half-rewound"] {
+            let loss = Loss::parse(text).unwrap();
+            for way in ["rewind", "basebackup"].into_iter().skip_while(|way| *way != loss.usual_way()) {
+                let parted = Parted { resource: resource.clone(), text: text.to_owned(), loss: loss.clone() };
+                all.extend(["# ", text, ", by ", way, "\n", &describe(&parted, "n1", "n2", way), "\n"]);
+            }
+        }
+        crate::captured::is_as_kept("rejoin", &all);
+    }
+
+    #[test]
     fn it_may_come_back_only_to_a_primary() {
         let healthy = crate::captured::picture("healthy");
         // n1 is the primary of the captures.

@@ -191,8 +191,11 @@ fn connection(facts: &Facts, resource: &Resource, peer: &Peer) -> Option<String>
     if peer.connection.foreign().is_some() {
         return None;
     }
-    let copy = if resource.primary() { "; what is written is on this node alone" } else { "" };
-    let who = match facts.others.first() {
+    let alone = resource.primary() && !resource.some_peer_all_up_to_date();
+    let copy = if alone { "; what is written is on this node alone" } else { "" };
+    // DRBD 9 knows peers by name, and of several another one may be the one that speaks.
+    let speaks = |other: &&Other| peer.node().is_none_or(|name| name == other.node);
+    let who = match facts.others.iter().find(speaks) {
         Some(other) => format!("node {} runs it, so the replication link is cut", other.node),
         None => "it is down, or the replication link is cut".to_owned(),
     };
@@ -285,3 +288,7 @@ fn resync(facts: &Facts, resource: &Resource, peer: &Peer, number: u32, there: &
 #[cfg(test)]
 #[path = "judgement_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "judgement_nine_tests.rs"]
+mod nine_tests;

@@ -263,7 +263,7 @@ fn listed(reasons: &[String]) -> String {
 }
 
 fn found(wrong: &[String], sound: State, degraded: State, summary: impl FnOnce() -> String) -> Finding {
-    if wrong.is_empty() { Finding::plain(sound, summary()) } else { Finding::because(degraded, listed(wrong)) }
+    if wrong.is_empty() { Finding::plain(sound, summary()) } else { Finding::because_of(degraded, wrong) }
 }
 
 /// A plain resource has no failed role: it just fails.

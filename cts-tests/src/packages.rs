@@ -35,6 +35,7 @@ pub const GUEST: &[&str] = &[
     "iputils-arping",
     "iputils-ping",
     "kmod",
+    "libxml2-utils",
     "mount",
     "pacemaker",
     "pacemaker-cli-utils",

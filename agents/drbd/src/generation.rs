@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, bail};
 use ocf::{Deadline, Program};
 
-use crate::model::Resource;
+use crate::model::{Connection, Resource};
 use crate::proc_drbd::Version;
 
 /// The lowest bit says that the node is Primary, and nothing of the data.
@@ -81,9 +81,10 @@ pub(crate) fn kinship(ours: &[Generation], theirs: &[Generation]) -> Option<Kins
     (ours.len() == theirs.len()).then_some(worst)
 }
 
-/// Those of all volumes towards the first peer, from the kernel.
+/// Those of all volumes towards the peer that DRBD keeps apart, from the kernel.
 pub(crate) fn read(resource: &Resource, name: &str, version: Version, deadline: Deadline) -> Result<Vec<Generation>> {
-    let peer = resource.peers.keys().next().copied().unwrap_or_default();
+    let apart = resource.peers.iter().find(|(_, peer)| peer.connection == Connection::StandAlone);
+    let peer = apart.or_else(|| resource.peers.first_key_value()).map_or(0, |(id, _)| *id);
     let volumes = resource.volumes.iter();
     let generation = |(number, volume): (&u32, &crate::model::Volume)| {
         let arguments = if version >= (9, 0, 0) {

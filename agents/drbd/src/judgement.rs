@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use ocf::{Finding, State};
 
 use crate::generation::Kinship;
-use crate::model::{Connection, Disk, Peer, PeerVolume, Replication, Resource, Volume};
+use crate::model::{Connection, Disk, Peer, PeerVolume, Replication, Resource, Role, Volume};
 
 /// What is known of a connection that DRBD does not try to make (StandAlone).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -191,8 +191,11 @@ fn connection(facts: &Facts, resource: &Resource, peer: &Peer) -> Option<String>
     if peer.connection.foreign().is_some() {
         return None;
     }
-    let copy = if resource.primary() { "; what is written is on this node alone" } else { "" };
-    let who = match facts.others.first() {
+    let alone = resource.primary() && !resource.some_peer_all_up_to_date();
+    let copy = if alone { "; what is written is on this node alone" } else { "" };
+    // DRBD 9 knows peers by name, and of several another one may be the one that speaks.
+    let speaks = |other: &&Other| peer.node().is_none_or(|name| name == other.node);
+    let who = match facts.others.iter().find(speaks) {
         Some(other) => format!("node {} runs it, so the replication link is cut", other.node),
         None => "it is down, or the replication link is cut".to_owned(),
     };
@@ -248,8 +251,8 @@ fn replication(facts: &Facts, resource: &Resource, peer: &Peer, number: u32, the
         Replication::Established if there.client => None,
         Replication::Established => match (&there.disk, there.out_of_sync) {
             (Disk::UpToDate, Some(kib)) if kib > 0 && here(resource, number) == Some(&Disk::UpToDate) => Some(format!(
-                "a verify has found {kib} KiB of volume {number} that differ from {who}; drbdadm disconnect and connect, \
-                 on the node whose copy is wrong, copies them anew"
+                "a verify has found {kib} KiB of volume {number} that differ from {who}: {}",
+                copied_anew(facts, resource, peer)
             )),
             (Disk::UpToDate | Disk::Other(_), _) => None,
             // What is wrong on this side is said already.
@@ -259,6 +262,19 @@ fn replication(facts: &Facts, resource: &Resource, peer: &Peer, number: u32, the
             _ => None,
         },
         _ => None,
+    }
+}
+
+/// With a Primary a new connection copies what the bitmap says, from the Primary to the other, whichever is right; without one
+/// both generations are the same, and nothing is copied ("No resync, but … bits in bitmap", drbd_receiver.c).
+fn copied_anew(facts: &Facts, resource: &Resource, peer: &Peer) -> String {
+    let again = format!("drbdadm disconnect {0} and connect {0}", facts.name);
+    if resource.primary() {
+        format!("if this node is right, {again} on the other; if not, move the Primary there first")
+    } else if peer.role == Role::Primary {
+        format!("if the Primary is right, {again} here; if not, move it here first")
+    } else {
+        format!("drbdadm invalidate {} on the node that is wrong", facts.name)
     }
 }
 
@@ -285,3 +301,7 @@ fn resync(facts: &Facts, resource: &Resource, peer: &Peer, number: u32, there: &
 #[cfg(test)]
 #[path = "judgement_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "judgement_nine_tests.rs"]
+mod nine_tests;

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use ocf::{Deadline, Failure, Program, Run};
+use ocf::{Deadline, Done, Failure, Program, Run};
 
 use crate::events;
 use crate::model::{Resource, shown};
@@ -38,9 +38,7 @@ impl Seen {
 pub(crate) fn look(run: &Run, name: &str) -> Result<Option<Seen>, Failure> {
     // Asked while the module is not loaded, drbdsetup would load it.
     let Some(proc) = ProcDrbd::look()? else { return Ok(None) };
-    if let Some(version) = proc.version.filter(|version| *version < OLDEST) {
-        return Err(too_old(version));
-    }
+    understood(&proc)?;
     // With 8.4 that shows every minor there is; DRBD 9 shows none.
     if proc.version.is_some_and(|version| version < (9, 0, 0)) && proc.devices.is_empty() {
         return Ok(Some(Seen { proc, resource: None }));
@@ -61,11 +59,13 @@ fn not_known(words: &str) -> bool {
     ["No such resource", "Unknown resource", "Minor not known"].iter().any(|known| words.contains(known))
 }
 
-fn too_old((major, minor, patch): Version) -> Failure {
-    Failure::not_installed(format!(
+/// Whether it is a module that this agent speaks with.
+pub(crate) fn understood(proc: &ProcDrbd) -> Done {
+    let Some((major, minor, patch)) = proc.version.filter(|version| *version < OLDEST) else { return Ok(()) };
+    Err(Failure::not_installed(format!(
         "the DRBD module is {major}.{minor}.{patch}; this agent needs 8.4 or later, which has volumes and reads the same meta \
          data: update the module and drbd-utils, or keep ocf:linbit:drbd until then"
-    ))
+    )))
 }
 
 /// A change of state that DRBD refused.
@@ -83,10 +83,11 @@ impl Refusal {
         let line = said.lines().find(|line| line.contains("State change failed:"));
         let reason = line.and_then(|line| line.split_once("State change failed: (")).map(|(_, reason)| reason);
         let coded = reason.and_then(|reason| reason.split_once(") "));
-        match coded.and_then(|(code, words)| Some((code.parse().ok()?, words))) {
-            Some((code, words)) => Self { code: Some(code), words: shown(words) },
-            None => Self { code: None, words: said.split_whitespace().collect::<Vec<_>>().join(" ") },
+        if let Some((code, words)) = coded.and_then(|(code, words)| Some((code.parse().ok()?, words))) {
+            return Self { code: Some(code), words: shown(words) };
         }
+        let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
+        Self { code: None, words: words.replace(char::is_control, "") }
     }
 }
 
@@ -124,6 +125,19 @@ fn setup(arguments: &[&str], deadline: Deadline) -> Result<(), Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_module_before_8_4_is_refused_with_a_sentence() {
+        let of = |version| understood(&ProcDrbd { version, ..ProcDrbd::default() });
+        let refused = of(Some((8, 3, 16))).unwrap_err();
+        assert!(
+            refused.reason().starts_with("the DRBD module is 8.3.16; this agent needs 8.4 or later"),
+            "{refused:?}"
+        );
+        for version in [None, Some((8, 4, 0)), Some((9, 2, 12))] {
+            assert!(of(version).is_ok(), "{version:?}");
+        }
+    }
 
     #[test]
     fn a_refusal_is_read_from_what_drbdsetup_says() {

@@ -11,6 +11,7 @@ use ocf::{About, Agent, Done, Found, Notification, Run, Values};
 mod apart;
 mod configuration;
 mod demote;
+mod dump_xml;
 mod events;
 mod generation;
 mod holders;

@@ -166,12 +166,14 @@ pub(crate) struct PeerVolume {
 }
 
 impl Peer {
+    /// Its node, where DRBD says it.
+    pub(crate) fn node(&self) -> Option<&str> {
+        self.name.as_deref().filter(|name| !matches!(*name, "peer" | ""))
+    }
+
     /// What to call it in a sentence.
     pub(crate) fn called(&self) -> String {
-        match self.name.as_deref() {
-            None | Some("peer" | "") => "the peer".to_owned(),
-            Some(name) => format!("peer {name}"),
-        }
+        self.node().map_or_else(|| "the peer".to_owned(), |name| format!("peer {name}"))
     }
 
     pub(crate) fn connected(&self) -> bool {

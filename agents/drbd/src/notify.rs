@@ -3,7 +3,8 @@
 use ocf::{Notification, Operation, Run, When};
 
 use crate::configuration::adm;
-use crate::configuration::{Configuration, own_name};
+use crate::configuration::own_name;
+use crate::dump_xml::Configuration;
 use crate::kernel;
 use crate::monitor;
 use crate::parameters::Settings;

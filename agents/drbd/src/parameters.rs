@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use ocf::{About, Action, Advertised, Content, Parameter, Values};
 
-use crate::proc_drbd::{Version, parse_version};
-use crate::score::Ladder;
-use crate::texts;
+use super::proc_drbd::{Version, parse_version};
+use super::score::Ladder;
+use super::texts;
 
 /// The agent's description: meta-data, man page and help are made from it.
 pub(crate) const ABOUT: About = About {
@@ -89,8 +89,8 @@ const PARAMETERS: &[Parameter] = &[
         default: Some("5"),
         reloadable: true,
         short: "How long start waits for connections",
-        long: "How many seconds start waits for the connections at most, but not for more than half of its time. Anything that \
-               is no number does not wait at all.",
+        long: "How many seconds start waits for the connections at most, but not for more than half of its time; 0: for that half. \
+               Anything that is no number does not wait at all.",
         ..Parameter::TEXT
     },
     Parameter {
@@ -228,7 +228,8 @@ impl Settings {
                 .parse()
                 .ok()
                 .filter(|_| wait.bytes().all(|b| b.is_ascii_digit()))
-                .map(Duration::from_secs),
+                // As for drbdadm wait-connect.
+                .map(|seconds| if seconds == 0 { Duration::MAX } else { Duration::from_secs(seconds) }),
             away_from_primary: match text("remove_master_score_if_peer_primary").to_ascii_lowercase().as_str() {
                 "true" | "yes" | "1" | "on" | "ja" => AwayFromPrimary::Yes,
                 "unexpected" => AwayFromPrimary::Unexpected,

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use ocf::{Done, Failure, Lapse, NEVER, Run};
 
 use crate::apart;
-use crate::configuration::Configuration;
+use crate::dump_xml::Configuration;
 use crate::kernel::{self, Refusal, Seen};
 use crate::model::{Peer, Resource};
 use crate::module;

@@ -2,7 +2,8 @@
 
 use ocf::{Done, Failure, Run};
 
-use crate::configuration::{Configuration, adm, drbdadms_words};
+use crate::configuration::{adm, drbdadms_words};
+use crate::dump_xml::Configuration;
 use crate::kernel;
 use crate::monitor;
 use crate::parameters::Settings;

@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use ocf::{Done, Failure, Notification, Run};
 
-use crate::configuration::{Configuration, adm, drbdadms_words, own_name};
+use crate::configuration::{adm, drbdadms_words, own_name};
 use crate::demote::make_secondary;
+use crate::dump_xml::Configuration;
 use crate::kernel::{self, Seen};
 use crate::model::{Connection, Disk, Peer, Resource};
 use crate::module;

@@ -2,17 +2,19 @@
 
 use ocf::{Done, Failure, Run};
 
-use crate::configuration::Configuration;
+use crate::dump_xml::Configuration;
+use crate::kernel;
 use crate::module;
 use crate::parameters::Settings;
 use crate::proc_drbd::ProcDrbd;
 
 pub(crate) fn validate(run: &Run, settings: &Settings) -> Done {
     module::available(run)?;
-    if let Some(version) = ProcDrbd::look()?.and_then(|proc| proc.version)
-        && let Some(unwanted) = module::unwanted(settings, version)
-    {
-        return Err(Failure::not_installed(unwanted));
+    if let Some(proc) = ProcDrbd::look()? {
+        kernel::understood(&proc)?;
+        if let Some(unwanted) = proc.version.and_then(|version| module::unwanted(settings, version)) {
+            return Err(Failure::not_installed(unwanted));
+        }
     }
     let configuration = Configuration::read(run, settings)?;
     for warning in warnings(&settings.name, &configuration) {

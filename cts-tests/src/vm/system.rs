@@ -21,7 +21,18 @@ const LEFT_OUT: &[&str] = &[
 ];
 
 /// What the packages' scripts made when they were installed, and every program wants.
-const MADE: &[&str] = &["/etc/group", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/nsswitch.conf", "/etc/passwd"];
+const MADE: &[&str] = &[
+    "/etc/group",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/nsswitch.conf",
+    "/etc/pam.d/common-account",
+    "/etc/pam.d/common-auth",
+    "/etc/pam.d/common-password",
+    "/etc/pam.d/common-session",
+    "/etc/pam.d/common-session-noninteractive",
+    "/etc/passwd",
+];
 
 /// How long a tool may take that reads or writes a whole system.
 const AMPLE: Duration = Duration::from_secs(300);

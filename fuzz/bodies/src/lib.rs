@@ -41,10 +41,15 @@ mod services {
 mod drbd {
     #[path = "fence/cib.rs"]
     pub(crate) mod cib;
+    pub(crate) mod dump_xml;
     pub(crate) mod events;
     pub(crate) mod generation;
+    pub(crate) mod kernel;
     pub(crate) mod model;
+    pub(crate) mod parameters;
     pub(crate) mod proc_drbd;
+    pub(crate) mod score;
+    pub(crate) mod texts;
 }
 
 #[allow(dead_code, reason = "only what takes in bytes from outside is used here")]
@@ -75,8 +80,10 @@ use postgresql::{position, wal};
 use services::{escalation, guard, parameters, pattern, processes, record, scan, supervise, svscan, texts};
 
 use drbd::cib::Cib;
+use drbd::dump_xml::Configuration;
 use drbd::events;
 use drbd::generation::{Generation, Kinship};
+use drbd::kernel::Refusal;
 use position::{Position, Standing};
 use postgresql::wire::Message;
 use primary_ips::frame::{Form, announcement, claim};
@@ -100,6 +107,8 @@ pub const BODIES: &[(&str, Body)] = &[
     ("drbd_proc", drbd_proc),
     ("drbd_generation", drbd_generation),
     ("drbd_cib", drbd_cib),
+    ("drbd_dump_xml", drbd_dump_xml),
+    ("drbd_refusal", drbd_refusal),
     ("postgresql_wire", postgresql_wire),
     ("postgresql_position", postgresql_position),
     ("notify", notify),
@@ -316,6 +325,27 @@ pub fn drbd_cib(bytes: &[u8]) {
     assert_eq!(cib.means("n1", "#uname"), ("#uname".to_owned(), "n1".to_owned()));
 }
 
+/// What `drbdadm dump-xml` says of a resource, and of all.
+pub fn drbd_dump_xml(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    if let Ok(options) = Configuration::parse_common(&text) {
+        assert!(options.keys().all(|name| name.contains('/')), "{options:?}");
+    }
+    let Ok(found) = Configuration::parse(&text, "n1") else { return };
+    assert!(text.contains("<resource"), "{found:?} comes from nowhere");
+    assert!(found.devices.len() <= text.matches("<device").count(), "more devices come out than went in: {found:?}");
+}
+
+/// Why DRBD refuses a change of state, as drbdsetup says it.
+pub fn drbd_refusal(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let refusal = Refusal::parse(&text);
+    assert!(!refusal.to_string().contains(char::is_control), "{refusal:?}");
+    if refusal.code.is_some() {
+        is_shown(&refusal.words);
+    }
+}
+
 /// The environment of a notify action.
 pub fn notify(bytes: &[u8]) {
     let os = |(name, value): (String, String)| (OsString::from(name), OsString::from(value));
@@ -386,6 +416,13 @@ pub fn parameters(bytes: &[u8]) {
     let budget = Duration::from_secs(20);
     let fitted: Duration = settings.stop_escalation.within(budget).steps().map(|(_, time)| time).sum();
     assert!(fitted <= budget + Duration::from_micros(1), "{fitted:?} of {budget:?} are used: {settings:?}");
+
+    let settings = drbd::parameters::Settings::read(&checked(drbd::parameters::ABOUT.parameters, &given));
+    let name = &settings.name;
+    assert!(!name.starts_with('-') && name != "all" && !name.contains(['/', ' ', '\n']), "{settings:?}");
+    let ladder = settings.ladder;
+    let steps = [0, ladder.only_consistent, ladder.only_remote, ladder.local_good, ladder.best];
+    assert!(settings.drbdconf.is_absolute() && steps.is_sorted(), "{settings:?}");
 }
 
 /// The values that an action which forgives wrong ones goes on with.
@@ -396,7 +433,8 @@ fn checked(table: &[Parameter], given: &BTreeMap<String, String>) -> Values {
         Err(failure) => assert_eq!(Some(failure.reason()), forgiven.wrong().as_deref()),
     }
     for parameter in table {
-        assert!(!forgiven.is_wrong(parameter.name) || forgiven.is_set(parameter.name), "{} is not set", parameter.name);
+        let set = forgiven.is_set(parameter.name) || parameter.required;
+        assert!(!forgiven.is_wrong(parameter.name) || set, "{} is not set", parameter.name);
     }
     forgiven
 }

@@ -1,0 +1,104 @@
+//! The roles of a resource, with one volume and with two, and a neighbour; and the tool of every agent's author.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use cts_tests::vm::drbd::{R2, device, wait_device};
+use cts_tests::vm::guest::Guest;
+use cts_tests::vm::rack::Rack;
+use cts_tests::wait;
+
+use crate::action::{AGENT, Action, USUAL, expect};
+use crate::{both_started, role, score, shell};
+
+pub(crate) fn change_or_it_is_said_who_stands_in_the_way(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
+    expect(n1, "probe", USUAL, 7, &[])?;
+    both_started(rack)?;
+    expect(n1, "monitor", USUAL, 0, &[])?;
+    assert_eq!(score(n1)?, "--update=10000");
+    expect(n1, "promote", USUAL, 0, &[])?;
+    assert_eq!((role(n1)?, role(n2)?), ("Primary".into(), "Secondary".into()));
+    expect(n1, "monitor", USUAL, 8, &[])?;
+    expect(n2, "monitor", USUAL, 0, &[])?;
+    // linbit:drbd never ends here.
+    expect(n2, "promote", 8000, 1, &["the peer is Primary", "Multiple primaries not allowed by config (-1)"])?;
+    assert_eq!((role(n2)?, score(n2)?), ("Secondary".into(), "--update=-1000000".into()));
+
+    shell(n1, "mount /dev/drbd0 /mnt && echo x > /mnt/x")?;
+    n1.daemon(&["tail", "-f", "/mnt/x"])?;
+    wait::until("tail to open its file", Duration::from_secs(20), wait::TOOL, || {
+        Ok(n1.run(&["bash", "-c", "ls -l /proc/[0-9]*/fd | grep -q /mnt/x"])?.code() == Some(0))
+    })?;
+    let held = ["held open by", "(-12)", "the mount /mnt", "(tail)"];
+    expect(n1, "demote", 6000, 1, &held)?;
+    expect(n1, "stop", 6000, 1, &held)?;
+    assert_eq!(role(n1)?, "Primary");
+    shell(n1, "pkill -x tail; umount /mnt")?;
+    expect(n1, "demote", USUAL, 0, &[])?;
+    assert_eq!(role(n1)?, "Secondary");
+    expect(n1, "promote", USUAL, 0, &[])?;
+    // A Primary is demoted by stop as well.
+    for _ in 0..2 {
+        expect(n1, "stop", USUAL, 0, &[])?;
+        assert_eq!(device(n1, 0)?, None);
+    }
+    expect(n1, "probe", USUAL, 7, &[])?;
+    expect(n1, "demote", USUAL, 1, &["is down"])?;
+    expect(n1, "promote", USUAL, 1, &["must be started"])?;
+
+    // Behind Pacemaker's back.
+    expect(n1, "start", 60_000, 0, &[])?;
+    expect(n1, "monitor", USUAL, 0, &[])?;
+    n1.text(&["drbdadm", "down", "r0"])?;
+    expect(n1, "monitor", USUAL, 7, &["nobody of the cluster stopped it"])?;
+    assert_eq!(score(n1)?, "--delete", "a stopped resource is offered for promotion");
+
+    // Before Pacemaker knew.
+    expect(n1, "stop", USUAL, 0, &[])?;
+    n1.text(&["drbdadm", "up", "r0"])?;
+    wait_device(n1, 0, "connected", |one| one.connection == "Connected")?;
+    n1.text(&["drbdadm", "primary", "r0"])?;
+    expect(n1, "probe", USUAL, 8, &[])?;
+    assert_eq!((role(n1)?, score(n1)?), ("Primary".into(), "--update=10000".into()));
+    expect(n1, "reload", USUAL, 0, &[])?;
+    expect(n1, "monitor", USUAL, 8, &[])
+}
+
+/// Both volumes of a resource have one role, beside another resource.
+pub(crate) fn several_volumes_have_one_role(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
+    expect(n2, "start", 60_000, 0, &[])?;
+    R2.lay_down(rack)?;
+    R2.up(rack)?;
+    R2.down(rack)?;
+    let status = |guest: &Guest, action: &str| {
+        Ok::<_, anyhow::Error>(Action::new(guest, action).of("r2").within(60_000).run()?.status)
+    };
+    assert_eq!((status(n1, "start")?, status(n2, "start")?), (0, 0));
+    wait_device(n1, 3, "connected", |one| one.connection == "Connected")?;
+    assert_eq!(status(n1, "promote")?, 0);
+    for minor in R2.minors {
+        assert_eq!(device(n1, *minor)?.map(|one| one.role), Some("Primary".into()), "drbd{minor}");
+    }
+    assert_eq!((status(n1, "monitor")?, status(n2, "monitor")?), (8, 0));
+    n2.text(&["drbdadm", "detach", "r2/1"])?;
+    let answer = Action::new(n2, "monitor").of("r2").run()?;
+    ensure!(answer.status == 190 && answer.reason.contains("volume 1 has no disk here"), "{answer:#?}");
+    assert_eq!((status(n1, "demote")?, status(n1, "stop")?, status(n2, "stop")?), (0, 0, 0));
+    assert_eq!((device(n1, 2)?, device(n1, 3)?), (None, None));
+    // The other resource was none of theirs.
+    expect(n2, "monitor", USUAL, 190, &["not connected"])?;
+    expect(n2, "stop", USUAL, 0, &[])
+}
+
+pub(crate) fn ocf_tester_has_no_complaint(_: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
+    // Without its peer a resource is degraded, and ocf-tester knows 0 only.
+    expect(n2, "start", 60_000, 0, &[])?;
+    // Its su asks PAM, which wants the file of the passwords.
+    n1.text(&["pwconv"])?;
+    let argv = ["ocf-tester", "-n", "tested", "-o", "drbd_resource=r0", AGENT];
+    let output = n1.command(&argv).env("OCF_ROOT", "/usr/lib/ocf").within(Duration::from_secs(240)).run()?;
+    let said = output.all();
+    ensure!(output.code() == Some(0) && !said.contains("* rc="), "{said}");
+    ensure!(said.lines().filter(|line| !line.trim().is_empty()).count() == 2, "more than \"passed all tests\": {said}");
+    Ok(())
+}

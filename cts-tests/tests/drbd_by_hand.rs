@@ -269,6 +269,9 @@ fn what_is_wrong_is_named_and_nothing_is_made_worse(rack: &Rack, n1: &Guest, n2:
     // The link is cut, and both write: a split brain.
     cut(rack)?;
     expect(n1, "monitor", USUAL, 191, &["not connected (Connecting)", "on this node alone"])?;
+    // Only when that has lasted; to lose its peer is how the death of a Primary begins.
+    expect(n2, "monitor", USUAL, 0, &[])?;
+    n2.write_file("/run/resource-agents/drbd-r0.alone", "0", 0o600, Owner::Root)?;
     expect(n2, "monitor", USUAL, 190, &["not connected (Connecting)"])?;
     assert_eq!((score(n1)?, score(n2)?), ("--update=10000".into(), "--update=1000".into()));
     both_write_and_meet(rack, n1, n2)?;
@@ -440,7 +443,7 @@ fn several_volumes_have_one_role(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<
     assert_eq!((status(n1, "demote")?, status(n1, "stop")?, status(n2, "stop")?), (0, 0, 0));
     assert_eq!((device(n1, 2)?, device(n1, 3)?), (None, None));
     // The other resource was none of theirs.
-    expect(n2, "monitor", USUAL, 190, &["not connected"])?;
+    ensure!(device(n2, 0)?.is_some_and(|one| one.disk == "UpToDate"), "r0 was taken down with r2");
     expect(n2, "stop", USUAL, 0, &[])
 }
 

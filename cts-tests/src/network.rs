@@ -56,21 +56,29 @@ pub fn ip(batch: &str) -> Result<()> {
 
 /// Makes the bridge with the observer's addresses, in an otherwise empty network namespace.
 pub fn create_bridge() -> Result<()> {
-    let (ipv4, ipv6) = OBSERVER;
-    // A duplicate check of the observer's own address would only delay it; snooping would hold back the neighbour
-    // solicitations of a node that has just come up, because no querier knows its groups yet.
+    // Snooping would hold back the neighbour solicitations of a node that has just come up, because no querier knows its
+    // groups yet.
     ip(&format!(
         "link set lo up\n\
          link add {BRIDGE} address 02:78:00:00:00:fe type bridge stp_state 0 forward_delay 0 mcast_snooping 0\n\
-         link set {BRIDGE} up\n\
-         addr add {ipv4}/{IPV4_PREFIX} dev {BRIDGE}\n\
-         addr add {ipv6}/{IPV6_PREFIX} dev {BRIDGE} nodad\n"
+         link set {BRIDGE} up\n"
+    ))?;
+    observe_from(BRIDGE)
+}
+
+/// Gives an interface of this process's network namespace the observer's addresses.
+pub fn observe_from(interface: &str) -> Result<()> {
+    let (ipv4, ipv6) = OBSERVER;
+    // A duplicate check of the observer's own address would only delay it.
+    ip(&format!(
+        "addr add {ipv4}/{IPV4_PREFIX} dev {interface}\n\
+         addr add {ipv6}/{IPV6_PREFIX} dev {interface} nodad\n"
     ))?;
     // A neighbour that did not answer is asked again after 0.1 s instead of 1 s (ip-sysctl: retrans_time_ms), or an
     // address that came back would be seen up to a second late. One packet is queued for it, not hundreds.
     for family in ["ipv4", "ipv6"] {
         for (setting, value) in [("retrans_time_ms", "100"), ("unres_qlen", "1")] {
-            let file = format!("/proc/sys/net/{family}/neigh/{BRIDGE}/{setting}");
+            let file = format!("/proc/sys/net/{family}/neigh/{interface}/{setting}");
             fs::write(&file, value).with_context(|| format!("cannot write {value} to {file}"))?;
         }
     }

@@ -145,9 +145,14 @@ impl<M: Member> Pacemaker<M> {
 
     /// Adds to the running configuration, or changes what has the same ids.
     pub fn load(&self, cib: &Cib) -> Result<()> {
+        self.load_text(&cib.configuration()?)
+    }
+
+    /// The same with a configuration as XML.
+    pub fn load_text(&self, configuration: &str) -> Result<()> {
         let node = self.any()?;
         let path = "/run/rig/load.xml";
-        node.write_file(path, &cib.configuration()?, 0o600, Owner::Root)?;
+        node.write_file(path, configuration, 0o600, Owner::Root)?;
         node.text(&["cibadmin", "--modify", "--allow-create", "--scope", "configuration", "--xml-file", path]).map(drop)
     }
 

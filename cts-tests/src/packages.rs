@@ -44,6 +44,7 @@ pub const GUEST: &[&str] = &[
     "psmisc",
     "resource-agents",
     "strace",
+    "tzdata",
     "ucspi-tcp",
     "util-linux",
     "xfsprogs",

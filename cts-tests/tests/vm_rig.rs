@@ -7,12 +7,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use cts_tests::cib::{Cib, Primitive, Resource, Role};
 use cts_tests::cluster::SETTLE;
+use cts_tests::command::command;
 use cts_tests::disk::{self, Item};
 use cts_tests::isolation::{Isolation, STATE, enter};
+use cts_tests::network;
 use cts_tests::node::Owner;
 use cts_tests::vm::cluster::Cluster;
 use cts_tests::vm::drbd::{R0, R2, device, wait_device};
 use cts_tests::vm::guest::Guest;
+use cts_tests::vm::outside::Outside;
 use cts_tests::vm::rack::Rack;
 use cts_tests::vm::stream::Stream;
 use cts_tests::vm::switch::{Link, Weather};
@@ -69,9 +72,9 @@ impl Pair {
     fn play(&self, name: &str, scenario: impl FnOnce(&Self) -> Result<()>) -> Result<()> {
         let began = Instant::now();
         let played = scenario(self).and_then(|()| self.healthy()).and_then(|primary| self.stream.nothing_lost(primary));
-        played.with_context(|| format!("scenario `{name}`{}", self.cluster.dump()))?;
+        let kept = played.with_context(|| format!("scenario `{name}`{}", self.cluster.dump()))?;
         let (outage, took) = (self.stream.outage(began), began.elapsed());
-        println!("{name}: outage {:.1} s ({:.1} s)", outage.as_secs_f64(), took.as_secs_f64());
+        println!("{name}: outage {:.1} s ({:.1} s); {kept}", outage.as_secs_f64(), took.as_secs_f64());
         Ok(())
     }
 
@@ -223,6 +226,7 @@ fn parts(rack: &Rack) -> Result<()> {
     commands(n1)?;
     disks(n1)?;
     cables(rack, n1, n2)?;
+    clients(rack)?;
     fencing(rack, n1, n2)?;
     R2.lay_down(rack)?;
     R2.up(rack)?;
@@ -304,6 +308,17 @@ fn cables(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     n2.cable_mend()?;
     let back = || Ok(carrier(n2)? == "1\n1\n");
     wait::until("the carrier to come back", Duration::from_secs(10), wait::TOOL, back).map(drop)
+}
+
+/// Who is outside reaches every guest on the ring, and is reached.
+fn clients(rack: &Rack) -> Result<()> {
+    let _outside = Outside::start(&rack.outside)?;
+    for guest in &rack.guests {
+        let address = network::node_ipv4(guest.number).to_string();
+        command(["ping", "-c", "2", "-i", "0.2", "-W", "2", "-q"]).arg(address).text()?;
+        guest.text(&["ping", "-c", "2", "-i", "0.2", "-W", "2", "-q", &network::OBSERVER.0.to_string()])?;
+    }
+    Ok(())
 }
 
 fn fencing(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {

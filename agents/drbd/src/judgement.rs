@@ -1,11 +1,19 @@
 //! From what DRBD says to what monitor says. Nothing is read or touched here.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ocf::{Finding, State};
 
 use crate::generation::Kinship;
 use crate::model::{Connection, Disk, Peer, PeerVolume, Replication, Resource, Role, Volume};
+
+/// A Secondary that has lost its peer is degraded only when that has lasted: it is how the death of the Primary begins, and to
+/// call it degraded then would hold up what follows. Pacemaker keeps a degraded answer of a recurring monitor as a failure
+/// only (`did_rsc_op_fail`). Of such a monitor, where the dead node was the DC, the new one does not believe that it has ended
+/// (`process_graph_event`, "initiated by a different DC", 2.1.5 to 3.0.2), and waits for the monitor's timeout and
+/// cluster-delay, 80 seconds in all, before it fences or promotes anything. A cluster sees sooner than this that a node is gone.
+const SETTLES: Duration = Duration::from_secs(30);
 
 /// What is known of a connection that DRBD does not try to make (StandAlone).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -41,6 +49,8 @@ pub(crate) struct Facts {
     pub(crate) others: Vec<Other>,
     /// More than one Primary is meant.
     pub(crate) two_primaries: bool,
+    /// For how long a Secondary has been without a peer, where that is remembered.
+    pub(crate) alone_for: Option<Duration>,
     /// connect_only_after_promote: a Secondary is to be without connection.
     pub(crate) alone_until_promoted: bool,
     /// What is wrong besides: the parameters, drbd.conf, the module's version.
@@ -188,7 +198,8 @@ fn connection(facts: &Facts, resource: &Resource, peer: &Peer) -> Option<String>
     if peer.connection == Connection::StandAlone {
         return Some(standalone(facts, peer));
     }
-    if peer.connection.foreign().is_some() {
+    let just_alone = facts.alone_for.is_some_and(|time| time < SETTLES);
+    if peer.connection.foreign().is_some() || (just_alone && !resource.primary()) {
         return None;
     }
     let alone = resource.primary() && !resource.some_peer_all_up_to_date();

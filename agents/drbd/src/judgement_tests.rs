@@ -91,6 +91,18 @@ fn every_captured_state_is_what_the_table_says() {
     assert!(finding.summary.contains("Primary without data: volume 0 is Diskless here"), "{finding:?}");
 }
 
+#[test]
+fn a_lost_peer_is_no_news_yet_to_a_secondary() {
+    let after =
+        |seconds, captured| judge(&Facts { alone_for: Some(Duration::from_secs(seconds)), ..facts(captured) }).state;
+    assert_eq!(after(29, captured!("network-cut-n2")), State::Running);
+    assert_eq!(after(30, captured!("network-cut-n2")), State::Degraded);
+    assert_eq!(after(0, captured!("network-cut-n1")), State::DegradedPromoted);
+    for other in [captured!("split-brain-n2"), captured!("disconnected-n2"), captured!("outdated-n2")] {
+        assert_eq!(after(0, other), State::Degraded, "{}", other.0);
+    }
+}
+
 /// States that the captures do not have: one thing is changed in a captured one.
 #[test]
 fn what_else_may_be_wrong_is_named() {

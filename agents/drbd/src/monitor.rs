@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use ocf::{Failure, Finding, Found, Lapse, NEVER, Program, Run};
+use ocf::{Failure, Finding, Found, Lapse, NEVER, Program, Run, uptime};
 use quick_xml::events::Event;
 
 use crate::apart::{self, Apart};
@@ -18,6 +18,9 @@ use crate::proc_drbd::ProcDrbd;
 use crate::score::Score;
 use crate::start::STARTED;
 use crate::unfence;
+
+/// Since when a Secondary is without a peer, in seconds since boot.
+pub(crate) const ALONE: &str = "alone";
 
 pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
     if settings.name.is_empty() {
@@ -84,12 +87,30 @@ fn facts(run: &Run, settings: &Settings, seen: Option<&Seen>) -> Facts {
         (facts.parted, facts.others) = (parted, others);
         facts.besides.extend(configuration::fault(run, settings));
     }
+    facts.alone_for = alone_for(run, seen);
     facts.resource.clone_from(&seen.resource);
     let progress = seen.proc.devices.iter();
     facts.progress = progress
         .map(|(minor, device)| (*minor, (device.done.clone(), device.finish.clone())))
         .collect::<BTreeMap<_, _>>();
     facts
+}
+
+/// For how long a Secondary has been without one of its peers. By hand, and in a probe, nobody knows.
+fn alone_for(run: &Run, seen: &Seen) -> Option<Duration> {
+    let resource = seen.resource.as_ref().filter(|_| !run.environment.probe())?;
+    let since = run.store.read(ALONE).ok().flatten();
+    if resource.primary() || resource.peers.values().all(Peer::connected) {
+        if since.is_some() {
+            let _ = run.store.remove(ALONE);
+        }
+        return None;
+    }
+    match since.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs) {
+        Some(since) => Some(uptime().saturating_sub(since)),
+        // What cannot be remembered would be new for ever.
+        None => run.store.write(ALONE, &uptime().as_secs().to_string()).ok().map(|()| Duration::ZERO),
+    }
 }
 
 /// Tells the cluster how much this node is wanted as the Primary.

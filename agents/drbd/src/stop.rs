@@ -10,6 +10,7 @@ use crate::configuration::{adm, drbdadms_words, own_name};
 use crate::demote::make_secondary;
 use crate::kernel::{self, Refusal};
 use crate::model::{Disk, Resource, Role};
+use crate::monitor::ALONE;
 use crate::parameters::Settings;
 use crate::start::STARTED;
 use crate::unfence;
@@ -21,6 +22,7 @@ pub(crate) fn stop(run: &Run, settings: &Settings) -> Done {
     let settings = &named(run, settings)?;
     take_down(run, settings)?;
     run.store.remove(STARTED)?;
+    run.store.remove(ALONE)?;
     apart::withdraw(run, settings);
     unfence::forget(run);
     outdate(run, settings);

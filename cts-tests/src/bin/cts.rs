@@ -176,8 +176,13 @@ const CHECKS: &[Check] = &[
     },
     Check {
         name: "vm",
-        about: "ocf:greenarrow:drbd with a real DRBD in virtual machines, by hand and in a cluster; the rig itself",
-        kind: Kind::Test(&["-p", "cts-tests", "--test", "vm_rig", "--test", "drbd_by_hand", "--test", "drbd_cluster"]),
+        about: "ocf:greenarrow:drbd with a real DRBD in virtual machines, by hand; the rig itself",
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "vm_rig", "--test", "drbd_by_hand"]),
+    },
+    Check {
+        name: "vm-cluster",
+        about: "everything that can happen to a pair with DRBD, and the whole chain behind it, in virtual machines",
+        kind: Kind::Test(&["-p", "cts-tests", "--test", "drbd_cluster", "--test", "drbd_chain"]),
     },
     Check {
         name: "rpm",

@@ -110,13 +110,16 @@ pub struct Pair {
 impl Pair {
     /// Starts it, and waits until it is healthy.
     pub fn start(contender: Contender) -> Result<Self> {
-        Self::with(Rack::start(2)?, contender, |cib| {
+        let pair = Self::with(Rack::start(2)?, contender, |cib| {
             let (drbd, file_system) = (contender.clone_of_r0(), Resource::Plain(file_system()));
+            let cib = cib.property("priority-fencing-delay", "5s");
             cib.resource(drbd.clone()).resource(file_system.clone()).follows(&file_system, &drbd)
-        })
+        })?;
+        pair.healthy().with_context(|| pair.cluster.dump())?;
+        Ok(pair)
     }
 
-    /// The same on guests that have more on their disks, with these resources.
+    /// The same on guests that have more on their disks, with this configuration. Returns without waiting for it.
     pub fn with(rack: Rack, contender: Contender, configure: impl FnOnce(Cib) -> Cib) -> Result<Self> {
         R0.lay_down(&rack)?;
         rack.each(|guest| {
@@ -128,10 +131,7 @@ impl Pair {
         R0.make_file_system(&rack)?;
         R0.down(&rack)?;
         let stream = Stream::start(&rack.guests, &format!("{PLACE}/stream"))?;
-        let cluster = Cluster::start(rack, |cib| configure(cib.property("priority-fencing-delay", "5s")))?;
-        let pair = Self { contender, cluster, stream };
-        pair.healthy().with_context(|| pair.cluster.dump())?;
-        Ok(pair)
+        Ok(Self { contender, cluster: Cluster::start(rack, configure)?, stream })
     }
 
     /// Plays a scenario that leaves a healthy cluster: nothing that was synced is lost, one Primary, both sides up to date,
@@ -143,10 +143,10 @@ impl Pair {
         let began = Instant::now();
         scenario(self)?;
         let primary = self.healthy()?;
-        self.stream.nothing_lost(primary)?;
+        let kept = self.stream.nothing_lost(primary)?;
         let (outage, fencings) = (self.stream.outage(began), self.cluster.rack.power.since(began).len());
         let (outage, took) = (outage.as_secs_f64(), began.elapsed().as_secs_f64());
-        Ok(format!("outage {outage:.1} s, fenced {fencings} times, {took:.0} s in all"))
+        Ok(format!("outage {outage:.1} s, fenced {fencings} times, {took:.0} s in all; {kept}"))
     }
 
     /// The guest with the file system, and the other. Two with it would destroy it.
@@ -275,7 +275,7 @@ impl Pair {
         let outage = self.stream.outage(began);
         ensure!(outage < Duration::from_secs(2), "writing stopped for {outage:?}");
         self.fenced(began, &[])?;
-        self.stream.nothing_lost(self.primary()?.0)
+        self.stream.nothing_lost(self.primary()?.0).map(drop)
     }
 }
 

@@ -2,9 +2,10 @@
 //! is DRBD.
 //!
 //! Guests ([`guest`]) start from one image ([`image`]) of the host's own packages ([`system`]), are connected by a switch
-//! in user space ([`switch`]), and obey over a virtio-serial port ([`channel`], [`message`]). Nothing of it has an address
-//! on the host.
+//! in user space ([`switch`]), and obey over a virtio-serial port ([`channel`], [`message`]). Clients are outside of them, in
+//! the network namespace of the test ([`outside`]); nothing of it has an address on the host.
 
+pub mod chain;
 pub mod channel;
 pub mod cluster;
 pub mod drbd;
@@ -15,6 +16,7 @@ pub mod guest;
 pub mod image;
 pub mod initramfs;
 pub mod message;
+pub mod outside;
 pub mod power;
 pub mod qemu;
 pub mod rack;

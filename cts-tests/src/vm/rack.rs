@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use super::guest::Guest;
 use super::image::{self, Image};
 use super::initramfs;
+use super::outside;
 use super::power::PowerSwitch;
 use super::switch::{Link, Switch, Weather};
 use crate::node::Owner;
@@ -28,6 +29,8 @@ pub struct Rack {
     pub switch: Arc<Switch>,
     /// The power switch and its log.
     pub power: Arc<PowerSwitch>,
+    /// Where the switch has a port for clients ([`outside::Outside`]).
+    pub outside: PathBuf,
     /// Where the consoles are kept, until the same test runs again.
     pub logs: PathBuf,
 }
@@ -57,10 +60,13 @@ impl Rack {
         let guests = (1..=count)
             .map(|number| Guest::new(number, VOLUMES, &images, &directory, &logs, sender.clone()).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
-        let ports: Vec<_> = guests.iter().map(|guest| (guest.number, guest.sockets().to_owned())).collect();
+        let mut ports: Vec<_> = guests.iter().map(|guest| (guest.number, guest.sockets().to_owned())).collect();
+        let outside = directory.join("outside");
+        fs::create_dir(&outside)?;
+        ports.push((outside::NUMBER, outside.clone()));
         let switch = Switch::start(&ports)?;
         let power = PowerSwitch::start(&guests, orders)?;
-        let rack = Self { guests, switch, power, logs };
+        let rack = Self { guests, switch, power, outside, logs };
         rack.each(Guest::power_on)?;
         rack.each(Guest::wait_up)?;
         rack.each(|guest| rack.lay_down(guest))?;

@@ -111,16 +111,15 @@ impl Stream {
         times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
     }
 
-    /// Every record that was synced before the call has to be in the file as `guest` reads it.
-    pub fn nothing_lost(&self, guest: &Guest) -> Result<()> {
+    /// Every record that was synced before the call has to be in the file as `guest` reads it. Says how many there are.
+    pub fn nothing_lost(&self, guest: &Guest) -> Result<String> {
         let synced: BTreeSet<Number> = self.lock().iter().map(|(number, _)| *number).collect();
         let (there, broken) = records(&guest.read_file(&self.file)?);
         let lost: Vec<_> = synced.difference(&there).take(10).collect();
         let count = synced.difference(&there).count();
-        println!("  {} records synced, {} there, {broken} broken lines", synced.len(), there.len());
         ensure!(!synced.is_empty(), "no record was written, so none could be lost");
         ensure!(count == 0, "{count} of {} synced records are lost: {lost:?}, …", synced.len());
-        Ok(())
+        Ok(format!("{} records synced, {} there, {broken} broken lines", synced.len(), there.len()))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<(Number, Instant)>> {

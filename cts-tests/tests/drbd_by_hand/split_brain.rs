@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use cts_tests::node::Owner;
 use cts_tests::vm::drbd::{device, wait_device};
 use cts_tests::vm::guest::Guest;
 use cts_tests::vm::rack::Rack;
@@ -16,6 +17,9 @@ pub(crate) fn is_named_and_ended_by_hand(rack: &Rack, n1: &Guest, n2: &Guest) ->
     // The link is cut, and both write: a split brain.
     cut(rack)?;
     expect(n1, "monitor", USUAL, 191, &["not connected (Connecting)", "on this node alone"])?;
+    // Only when that has lasted: to lose its peer is how the death of a Primary begins.
+    expect(n2, "monitor", USUAL, 0, &[])?;
+    n2.write_file("/run/resource-agents/drbd-r0.alone", "0", 0o600, Owner::Root)?;
     expect(n2, "monitor", USUAL, 190, &["not connected (Connecting)"])?;
     assert_eq!((score(n1)?, score(n2)?), ("--update=10000".into(), "--update=1000".into()));
     both_write_and_meet(rack, n1, n2)?;

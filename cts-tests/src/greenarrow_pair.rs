@@ -31,6 +31,9 @@ pub const NAMES: [&str; 3] = [PROGRAM, "hvmail_make_primary", "hvmail_make_secon
 /// The agents of the pair and the operator's program, by package.
 pub const PACKAGES: &[&str] = &["postgresql", "primary-ips", "services", "hvmail-ha"];
 
+/// The promotion score of a standby that streams.
+const STREAMS: i64 = 50;
+
 /// How long one run of a program may take.
 const RUN: Duration = Duration::from_secs(120);
 
@@ -141,11 +144,21 @@ impl Pair {
         Ok(self.cluster.node(promoted[0][0])?)
     }
 
-    /// Waits until there is a primary and a standby.
+    /// Waits until there is a primary and a standby that could take over.
     pub fn healthy(&self) -> Result<&Node> {
-        wait::until("a healthy pair", SETTLE, wait::TOOL, || Ok(self.primary().is_ok()))?;
+        let there = || Ok(self.primary().is_ok_and(|primary| self.could_be_followed(primary)));
+        wait::until("a healthy pair", SETTLE, wait::TOOL, there)?;
         self.cluster.wait_idle()?;
         self.primary()
+    }
+
+    /// Whether the agent has told of every standby's database that it streams: it is the first monitor that does.
+    fn could_be_followed(&self, primary: &Node) -> bool {
+        let Some(status) = self.cluster.status() else { return false };
+        let score =
+            |(name, value): &(String, String)| (name == "master-pg").then(|| value.parse::<i64>().ok()).flatten();
+        let mut standbys = status.nodes.iter().filter(|node| node.online && node.name != primary.name);
+        standbys.all(|node| node.attributes.iter().find_map(score).is_some_and(|score| score >= STREAMS))
     }
 
     /// The server of a node.

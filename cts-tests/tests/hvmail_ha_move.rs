@@ -68,8 +68,8 @@ fn planned_move(pair: &Pair) -> Result<Outage> {
     Ok(outage)
 }
 
-/// Back and forth, as clients outside see it. The times are those of this machine: printed, and not judged. The services take
-/// four seconds of them by themselves: the emulated qmail-send flushes for two, and settle_time is one and a half.
+/// Back and forth, as clients outside see it. The times are those of this machine: printed, and not judged. Of the SMTP
+/// server's, two seconds are the emulated qmail-send's flush, and one to two the kernel's duplicate address detection.
 fn planned_moves(pair: &Pair) -> Result<()> {
     let outages = (0..MOVES).map(|_| planned_move(pair)).collect::<Result<Vec<_>>>()?;
     for (client, seen) in [
@@ -99,17 +99,30 @@ fn back_by_make_primary(pair: &Pair) -> Result<()> {
 /// Starts the command and kills it once `moment` has come; then the same command again.
 fn killed_and_repeated(pair: &Pair, what: &str, moment: impl Fn(&Node) -> Result<bool>) -> Result<()> {
     let (old, new) = nodes(pair)?;
-    let mut running = old.command(&["hvmail_make_secondary"])?.start(std::process::Stdio::null())?;
-    wait::until(what, SETTLE, wait::QUICK, || moment(old))?;
-    for pid in old.processes(|argv| argv.first().is_some_and(|word| word.ends_with("hvmail_make_secondary")))? {
-        process::signal(pid, Signal::SIGKILL)?;
-    }
-    let _ = running.wait();
+    killed(old, what, &["hvmail_make_secondary"], moment)?;
     let output = pair.run(old, &["hvmail_make_secondary"])?;
     println!("killed: {what}; repeated:\n{}", output.all());
     ends(&output, DONE, &[])?;
     ensure!(pair.healthy()?.name == new.name, "{} was to be Primary", new.name);
     nothing_is_left(pair)
+}
+
+/// Starts an order and kills it once `moment` has come.
+fn killed(node: &Node, what: &str, order: &[&str], moment: impl Fn(&Node) -> Result<bool>) -> Result<()> {
+    let mut running = node.command(order)?.start(std::process::Stdio::null())?;
+    wait::until(what, SETTLE, wait::QUICK, || moment(node))?;
+    for pid in node.processes(|argv| argv.first().is_some_and(|word| word.ends_with(order[0])))? {
+        process::signal(pid, Signal::SIGKILL)?;
+    }
+    running.wait().map(drop)
+}
+
+fn marked(pair: &Pair) -> bool {
+    pair.leftovers().is_ok_and(|left| left.iter().any(|id| id.starts_with("hvmail-stop-")))
+}
+
+fn moving(pair: &Pair) -> bool {
+    pair.leftovers().is_ok_and(|left| left.iter().any(|id| id.starts_with("hvmail-move-")))
 }
 
 fn constrained(pair: &Pair) -> bool {
@@ -158,8 +171,85 @@ fn in_maintenance(pair: &Pair) -> Result<()> {
     ends(&pair.run(old, &["hvmail_make_secondary", "--stop"])?, REFUSED, &["maintenance mode"])?;
     ends(&pair.run(old, &["hvmail_ha", "status", "--nagios"])?, 1, &["WARNING", "maintenance mode"])?;
     pair.cluster.maintenance(false)?;
+    // Of one node.
+    let attribute = ["crm_attribute", "--node", &new.name, "--name", "maintenance"];
+    pair.cluster.tool(&[&attribute[..], &["--update", "true"]].concat())?;
+    let words = [format!("{} is in maintenance", new.name), format!("{} --delete", attribute.join(" "))];
+    let words = [words[0].as_str(), &words[1], "nothing was changed"];
+    ends(&pair.run(old, &["hvmail_make_secondary"])?, REFUSED, &words)?;
+    ends(&pair.run(new, &["hvmail_make_primary", "--force"])?, REFUSED, &words)?;
+    pair.cluster.tool(&[&attribute[..], &["--delete"]].concat())?;
+    pair.cluster.wait_idle()?;
     ensure!(pair.healthy()?.name == old.name);
     nothing_is_left(pair)
+}
+
+/// While one node's command is at it, neither it nor another begins a second move.
+fn while_another_is_at_it(pair: &Pair) -> Result<()> {
+    let (old, new) = nodes(pair)?;
+    let mut running = old.command(&["hvmail_make_secondary"])?.start(std::process::Stdio::null())?;
+    wait::until("the constraint to be there", SETTLE, wait::QUICK, || Ok(constrained(pair)))?;
+    let own = |argv: &[String]| argv.first().is_some_and(|word| word.ends_with("hvmail_make_secondary"));
+    let signalled = |signal| old.processes(own)?.into_iter().try_for_each(|pid| process::signal(pid, signal).map(drop));
+    signalled(Signal::SIGSTOP)?;
+    wait::until("the other node to be Primary", SETTLE, wait::TOOL, || {
+        Ok(pair.primary().is_ok_and(|primary| primary.name == new.name))
+    })?;
+    let moving = format!("a command on {} is moving the role at this moment", old.name);
+    let back = ["hvmail_make_primary", "--node", &old.name, "--force"];
+    ends(&pair.run(new, &back)?, REFUSED, &[&moving, "nothing was changed"])?;
+    ends(&pair.run(new, &["hvmail_make_secondary"])?, REFUSED, &[&moving, "nothing was changed"])?;
+    ends(&pair.run(old, &back)?, UNKNOWN, &["another hvmail_make_primary or hvmail_make_secondary runs on this node"])?;
+    signalled(Signal::SIGCONT)?;
+    // nsenter has stopped with its child.
+    process::signal(running.pid(), Signal::SIGCONT)?;
+    // If it was stopped while a tool of Pacemaker was at work, that has taken too long for it.
+    let status = running.wait()?;
+    ensure!([Some(DONE), Some(UNKNOWN)].contains(&status.code()), "{status}");
+    ensure!(pair.healthy()?.name == new.name);
+    nothing_is_left(pair)
+}
+
+/// What would be promoted there has failed too often, or says nothing of itself.
+fn not_to_be_promoted(pair: &Pair) -> Result<()> {
+    let (old, new) = nodes(pair)?;
+    let of_node =
+        |name: &str| ["crm_attribute", "--lifetime", "reboot", "--node", &new.name, "--name", name].map(str::to_owned);
+    let change = |name: &str, deed: &[&str]| {
+        let words = of_node(name);
+        let words: Vec<_> = words.iter().map(String::as_str).chain(deed.iter().copied()).collect();
+        pair.cluster.tool(&words).map(drop)
+    };
+    change("fail-count-services#promote_0", &["--update", "INFINITY"])?;
+    change("last-failure-services#promote_0", &["--update", "1795570000"])?;
+    pair.cluster.wait_idle()?;
+    let words =
+        ["failures keep resources away from", "services", "crm_resource --cleanup --resource services", "--force"];
+    let words = [&words[..], &["nothing was changed"]].concat();
+    ends(&pair.run(old, &["hvmail_make_secondary"])?, REFUSED, &words)?;
+    ends(&pair.run(new, &["hvmail_make_primary"])?, REFUSED, &words)?;
+    ends(
+        &pair.run(old, &["hvmail_make_secondary", "--force"])?,
+        DONE,
+        &["accepted: failures", "is Primary and serves"],
+    )?;
+    nothing_is_left(pair)?;
+
+    let (old, new) = nodes(pair)?;
+    let remedy = ["--update on", "--delete"].map(|deed| format!("crm_standby --node {} {deed}", new.name));
+    let delete = ["crm_attribute", "--lifetime", "reboot", "--node", &new.name, "--name", "master-pg", "--delete"];
+    pair.cluster.tool(&delete)?;
+    let words = ["says nothing of its state", &remedy[0], &remedy[1], "nothing was changed"];
+    ends(&pair.run(old, &["hvmail_make_secondary", "--force"])?, REFUSED, &words)?;
+    ends(&pair.run(new, &["hvmail_make_primary", "--force"])?, REFUSED, &words)?;
+    for deed in &remedy {
+        pair.cluster.tool(&deed.split(' ').collect::<Vec<_>>())?;
+        pair.cluster.wait_idle()?;
+    }
+    wait::until("the remedy to help", SETTLE, wait::TOOL, || {
+        Ok(pair.run(old, &["hvmail_ha", "preflight"])?.code() == Some(DONE))
+    })?;
+    pair.healthy().map(drop)
 }
 
 /// Its peer in standby, a node does not give the role away; it ends everything when it is told to.
@@ -171,7 +261,11 @@ fn stopped_and_brought_back(pair: &Pair) -> Result<()> {
     let refused = pair.run(old, &["hvmail_make_secondary"])?;
     ends(&refused, REFUSED, &[&standby[0], &standby[1], "--stop", "nothing was changed"])?;
     ensure!(pair.writer.silence() < Duration::from_secs(1), "the database was to go on");
-    ends(&pair.run(old, &["hvmail_make_secondary", "--force", "--stop"])?, DONE, &["no node is Primary until"])?;
+    let marked = |_: &Node| Ok(marked(pair));
+    killed(old, "the mark of --stop to be there", &["hvmail_make_secondary", "--force", "--stop"], marked)?;
+    let stopped = pair.run(old, &["hvmail_make_secondary", "--force", "--stop"])?;
+    println!("killed and repeated:\n{}", stopped.all());
+    ends(&stopped, DONE, &[])?;
     thread::sleep(Duration::from_secs(1));
     ensure!(pair.writer.silence() > Duration::from_secs(1), "nothing was to be served");
     ends(&pair.run(old, &["hvmail_ha", "status"])?, 2, &["hvmail_make_secondary --stop", "hvmail_make_primary"])?;
@@ -184,9 +278,39 @@ fn stopped_and_brought_back(pair: &Pair) -> Result<()> {
             ["hvmail_make_primary", "--force", "--accept-data-loss=database", "--accept-data-loss=peer-unseen"];
         ends(&pair.run(old, &orders)?, REFUSED, &["addresses of the pair answer", "10.78.1.1", "nothing was changed"])
     })?;
+    the_last_primary_is_away(pair, old, new)?;
+    killed(old, "the constraint to be there", &["hvmail_make_primary"], |_| Ok(moving(pair)))?;
     ends(&pair.run(old, &["hvmail_make_primary"])?, DONE, &[&format!("{} is Primary and serves", old.name)])?;
     ensure!(pair.healthy()?.name == old.name);
     nothing_is_left(pair)
+}
+
+/// The cluster is stopped on the node that was Primary last, and wrote while the other one was in standby.
+fn the_last_primary_is_away(pair: &Pair, last: &Node, other: &Node) -> Result<()> {
+    let daemon = |name: &'static str| move |argv: &[String]| argv.first().is_some_and(|path| path.ends_with(name));
+    for name in ["sbin/pacemakerd", "sbin/corosync"] {
+        for pid in last.processes(daemon(name))? {
+            process::signal(pid, Signal::SIGTERM)?;
+        }
+        let gone = || Ok(last.processes(daemon(name))?.is_empty());
+        wait::until(&format!("{name} to end"), SETTLE, wait::TOOL, gone)?;
+    }
+    for orders in [&["hvmail_make_secondary"][..], &["hvmail_make_primary"], &["hvmail_ha", "preflight"]] {
+        ends(
+            &pair.run(last, orders)?,
+            UNKNOWN,
+            &["the cluster does not answer on this node: systemctl status pacemaker"],
+        )?;
+    }
+    let fact =
+        format!("{} acknowledged commits that the database on {} lacks, and is not there", last.name, other.name);
+    let words = [fact.as_str(), &format!("switch {} on", last.name), "--accept-data-loss=database"];
+    ends(&pair.run(other, &["hvmail_ha", "preflight", &other.name])?, REFUSED, &words)?;
+    let orders = ["hvmail_make_primary", "--force", "--accept-data-loss=peer-unseen"];
+    ends(&pair.run(other, &orders)?, REFUSED, &[&words[..], &["nothing was changed"]].concat())?;
+    last.start_cluster()?;
+    pair.cluster.wait_quorum(2)?;
+    pair.cluster.wait_idle()
 }
 
 /// The host with the bridge is a host like any other on that network.
@@ -221,7 +345,14 @@ fn of_three_nodes_one_takes_over() -> Result<()> {
         nothing_is_left(pair)?;
         let lost = pair.lost_rows()?;
         ensure!(lost == 0, "{lost} acknowledged rows are lost");
-        Ok(())
+        // Alone the one that is left does nothing.
+        first.cable_cut()?;
+        let words = ["has no quorum", "corosync-quorumtool"];
+        let refused = || Ok(ends(&pair.run(first, &["hvmail_ha", "preflight", &first.name])?, REFUSED, &words).is_ok());
+        wait::until("the loss of the quorum to be told", SETTLE, wait::TOOL, refused)?;
+        let orders =
+            ["hvmail_make_primary", "--force", "--accept-data-loss=peer-unseen", "--accept-data-loss=database"];
+        ends(&pair.run(first, &orders)?, REFUSED, &[&words[..], &["nothing was changed"]].concat())
     })
 }
 
@@ -230,6 +361,8 @@ fn what_cannot_be_done_is_refused_and_what_was_begun_is_put_back() -> Result<()>
     with_pair(|pair| {
         in_maintenance(pair)?;
         interrupted(pair)?;
+        while_another_is_at_it(pair)?;
+        not_to_be_promoted(pair)?;
         stopped_and_brought_back(pair)?;
         let lost = pair.lost_rows()?;
         ensure!(lost == 0, "{lost} acknowledged rows are lost");

@@ -1,5 +1,7 @@
 //! hvmail_ha status and preflight in a real pair, healthy and harmed; and what the commands refuse when a node is gone.
 
+#[path = "hvmail_ha_status/bundle.rs"]
+mod bundle;
 #[path = "hvmail_ha_status/ips.rs"]
 mod ips;
 
@@ -11,7 +13,6 @@ use cts_tests::cluster::SETTLE;
 use cts_tests::command::{Output, command};
 use cts_tests::greenarrow_pair::{NAMES, PROGRAM, Pair, with_pair};
 use cts_tests::node::{Node, Owner};
-use cts_tests::postgres::Server;
 use cts_tests::subject::IP_FILE;
 use cts_tests::{installed, packages, process, wait};
 use nix::sys::signal::Signal;
@@ -89,6 +90,29 @@ fn on_a_terminal(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
+/// What the other commands say is the same on a terminal of any width and in a pipe: a line that is too long is broken by the
+/// terminal, so that a command can be copied from it.
+fn no_command_but_status_knows_a_terminal(pair: &Pair) -> Result<()> {
+    let primary = pair.healthy()?;
+    pair.cluster.standby(pair.cluster.peer(primary)?, true)?;
+    pair.cluster.wait_idle()?;
+    for words in
+        ["hvmail_ha preflight", "hvmail_ha ips", "hvmail_ha rejoin", "hvmail_make_secondary", "hvmail_make_primary"]
+    {
+        let piped = pair.run(primary, &words.split(' ').collect::<Vec<_>>())?;
+        ensure!(!piped.all().contains('\x1b'), "{words}: {}", piped.all());
+        for columns in ["80", "140"] {
+            let order = format!("stty cols {columns} rows 50; TERM=xterm {words}");
+            let shown = pair.run(primary, &["script", "--quiet", "--return", "--command", &order, "/dev/null"])?;
+            ensure!(shown.code() == piped.code(), "{words}: {} and {}", shown.status, piped.status);
+            let plain = shown.stdout.replace('\r', "");
+            ensure!(plain == piped.all(), "{words} on {columns} columns:\n{plain}\nin a pipe:\n{}", piped.all());
+        }
+    }
+    pair.cluster.standby(pair.cluster.peer(primary)?, false)?;
+    pair.healthy().map(drop)
+}
+
 fn another_list(pair: &Pair) -> Result<()> {
     let primary = pair.healthy()?;
     let peer = pair.cluster.peer(primary)?;
@@ -124,89 +148,6 @@ fn a_constraint_is_left(pair: &Pair) -> Result<()> {
     comes(pair, primary, OK, &["nothing has to be seen to"])
 }
 
-/// Words that nobody who is to help needs to know.
-const SECRETS: [&str; 4] = ["sesame-of-the-fence", "sesame-of-now", "sesame-of-the-standby", "sesame-of-the-link"];
-const BUNDLE: &str = "/root/bundle.tar.gz";
-
-/// The archive of a node that holds passwords has none of them, and what a helper asks for first.
-fn bundled(pair: &Pair) -> Result<()> {
-    let primary = pair.healthy()?;
-    let server = pair.servers.iter().find(|one| one.name == primary.name).context("a node without a server")?;
-    // Set, and changed: the log then tells of the first by its name, of the change by its id alone.
-    for secret in &SECRETS[..2] {
-        let set = format!(
-            "<primitive id=\"fence-n1\"><instance_attributes id=\"rig-secret\"><nvpair id=\"rig-passwd\" \
-             name=\"passwd\" value=\"{secret}\"/></instance_attributes></primitive>"
-        );
-        pair.cluster.tool(&["cibadmin", "--modify", "--allow-create", "--scope", "resources", "--xml-text", &set])?;
-    }
-    let settings = server.read("postgresql.conf")?;
-    let conninfo = format!("primary_conninfo = 'host=192.0.2.9 password=''{}'' user=b'\n", SECRETS[2]);
-    server.write("postgresql.conf", &(conninfo + &settings))?;
-    let drbd = format!("resource r0 {{ net {{ shared-secret \"{}\"; }} }}\n", SECRETS[3]);
-    primary.write_file("/etc/drbd.d/r0.res", drbd, 0o644, Owner::Root)?;
-    // Where the same word stands without a name before it; and a piece that is not to be had.
-    primary.write_file("/run/resource-agents/rig.note", format!("it was {}\n", SECRETS[3]), 0o600, Owner::Root)?;
-    primary.text(&["ln", "-s", "/etc/shadow", "/run/resource-agents/rig.link"])?;
-    let logged = || Ok(primary.read_file("/var/log/pacemaker/pacemaker.log")?.contains(SECRETS[1]));
-    wait::until("the change of the password in Pacemaker's log", SETTLE, wait::TOOL, logged)?;
-
-    let made = pair.run(primary, &[PROGRAM, "support-bundle", "--output", BUNDLE])?;
-    let link = "/run/resource-agents/rig.link: it is a link";
-    ends(&made, WARNING, &[&format!("not collected: {link}"), BUNDLE, "Look through it before you send it"])?;
-    ensure!(primary.text(&["stat", "--format=%a %U", BUNDLE])?.trim() == "600 root");
-    unpacked(primary, server)?;
-
-    // Neither another file's place nor a link is taken.
-    primary.text(&["ln", "-s", "/root/elsewhere", "/root/link.tar.gz"])?;
-    let before = primary.text(&["sha256sum", BUNDLE])?;
-    for taken in [BUNDLE, "/root/link.tar.gz"] {
-        let again = pair.run(primary, &[PROGRAM, "support-bundle", "--output", taken])?;
-        ends(&again, UNKNOWN, &[taken, "cannot be created", "--output FILE"])?;
-    }
-    ensure!(primary.text(&["sha256sum", BUNDLE])? == before, "the archive was overwritten");
-    ensure!(primary.run(&["test", "-e", "/root/elsewhere"])?.code() == Some(1), "the link was followed");
-    ensure!(primary.run(&["find", "/tmp", "-name", "hvmail_ha.*"])?.stdout.is_empty(), "something is left in /tmp");
-
-    server.write("postgresql.conf", &settings)?;
-    primary.text(&["rm", "/etc/drbd.d/r0.res", "/run/resource-agents/rig.note", "/run/resource-agents/rig.link"])?;
-    let set = "//instance_attributes[@id='rig-secret']";
-    pair.cluster.tool(&["cibadmin", "--delete-all", "--force", "--xpath", set])?;
-    pair.healthy().map(drop)
-}
-
-fn unpacked(primary: &Node, server: &Server) -> Result<()> {
-    let all = primary.text(&["gzip", "--decompress", "--stdout", BUNDLE])?;
-    for secret in SECRETS {
-        ensure!(!all.contains(secret), "{secret} is in the archive");
-    }
-    let listed = primary.text(&["tar", "-xzvf", BUNDLE, "-C", "/root"])?;
-    let top = listed.split('/').next().unwrap_or_default();
-    let settings = format!("{}/postgresql.conf", server.data.trim_start_matches('/'));
-    for (name, words) in [
-        ("cib.xml", "name=\"passwd\" value=\"[removed]\""),
-        ("var/log/pacemaker/pacemaker.log", "@value=[removed]"),
-        (settings.as_str(), "password=''[removed]'' user=b"),
-        ("etc/drbd.d/r0.res", "shared-secret \"[removed]\""),
-        ("run/resource-agents/rig.note", "it was [removed]"),
-        ("status.txt", "Primary"),
-        ("status.json", "\"schema\": 1"),
-        ("agents.txt", "pg: 8: promoted"),
-        ("crm_mon.xml", "<pacemaker-result"),
-        ("etc/corosync/corosync.conf", "token:"),
-        ("services.txt", "hvmail-httpd: up"),
-        ("addresses.txt", "eth0"),
-        (IP_FILE.trim_start_matches('/'), "10.78."),
-        ("MANIFEST", "etc/drbd.d/r0.res: /etc/drbd.d/r0.res: "),
-        ("MANIFEST", " 1 secrets removed"),
-        ("not-collected.txt", "rig.link"),
-    ] {
-        let content = primary.read_file(&format!("/root/{top}/{name}")).with_context(|| listed.clone())?;
-        ensure!(content.contains(words), "{words} is not in {name}:\n{content}");
-    }
-    Ok(())
-}
-
 fn attrd_hangs(pair: &Pair) -> Result<()> {
     let primary = pair.healthy()?;
     let daemon = |argv: &[String]| argv.first().is_some_and(|path| path.ends_with("pacemaker-attrd"));
@@ -214,9 +155,17 @@ fn attrd_hangs(pair: &Pair) -> Result<()> {
     process::signal(pid, Signal::SIGSTOP)?;
     let began = Instant::now();
     let seen = status(pair, primary, &[]);
+    let refused = pair.run(primary, &["hvmail_make_secondary"]);
     process::signal(pid, Signal::SIGCONT)?;
     ends(&seen?, WARNING, &["not seen: ips-ip-list", "Primary", "Secondary"])?;
-    ensure!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    // The agents would wait for it while nothing is served.
+    ends(
+        &refused?,
+        1,
+        &["not everything was seen from here", "systemctl status pacemaker", "--force", "nothing was changed"],
+    )?;
+    ensure!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    ensure!(pair.writer.silence() < Duration::from_secs(2), "the database was to go on");
     pair.healthy().map(drop)
 }
 
@@ -226,11 +175,12 @@ fn a_pair_is_shown_as_it_is() -> Result<()> {
     with_pair(|pair| {
         healthy(pair)?;
         on_a_terminal(pair)?;
+        no_command_but_status_knows_a_terminal(pair)?;
         a_constraint_is_left(pair)?;
         a_service_is_down(pair)?;
         another_list(pair)?;
         ips::lists_are_compared_checked_and_copied(pair)?;
-        bundled(pair)?;
+        bundle::has_no_secrets(pair)?;
         attrd_hangs(pair)
     })
 }
@@ -244,6 +194,10 @@ fn primary_has_more(pair: &Pair) -> Result<()> {
     old.refuse_standbys(&[&new.address], true)?;
     let alone = || Ok(old.sql("SHOW synchronous_standby_names")?.is_empty());
     wait::until("commits to wait for nobody", SETTLE, wait::TOOL, alone)?;
+    let words = [&format!("the database on {} does not have all that was written", peer.name), "nothing was changed"];
+    let refused = || Ok(ends(&pair.run(peer, &["hvmail_make_primary", "--force"])?, 1, &words).is_ok());
+    wait::until("a standby that lacks something to be refused", SETTLE, wait::TOOL, refused)?;
+    ends(&pair.run(primary, &["hvmail_make_secondary"])?, 1, &[&words[..], &["--stop"]].concat())?;
     thread::sleep(Duration::from_secs(1));
     old.refuse_standbys(&[&new.address], false)?;
     primary.power_cut()?;
@@ -254,7 +208,22 @@ fn primary_has_more(pair: &Pair) -> Result<()> {
     wait::until("the refusal once the failed promotion is dealt with", SETTLE, wait::TOOL, refusal)?;
     ends(&pair.run(peer, &["hvmail_make_primary", "--force"])?, 1, &words)?;
     let orders = ["hvmail_make_primary", "--accept-data-loss=database"];
-    ends(&pair.run(peer, &orders)?, OK, &["acknowledged alone is given up", "is Primary and serves"])?;
+    // Killed when it has given that up, it is repeated without a word of it.
+    let mut running = peer.command(&orders)?.start(std::process::Stdio::null())?;
+    let word = ["crm_attribute", "--lifetime", "forever", "--node", &peer.name, "--name", "pg-lacks", "--query"];
+    let given_up = || Ok(peer.run(&word)?.code() != Some(0));
+    wait::until("the word of the primary that is gone to be given up", SETTLE, wait::QUICK, given_up)?;
+    for pid in peer.processes(|argv| argv.first().is_some_and(|word| word.ends_with(orders[0])))? {
+        process::signal(pid, Signal::SIGKILL)?;
+    }
+    let _ = running.wait();
+    // Refused once more it may be, until the agent has heard that it lacks nothing any more.
+    let again = || {
+        let output = pair.run(peer, &["hvmail_make_primary"])?;
+        println!("killed and repeated:\n{}", output.all());
+        Ok(output.code() == Some(OK))
+    };
+    wait::until("the same without a word of it", SETTLE, wait::TOOL, again)?;
     ensure!(pair.leftovers()?.is_empty());
     comes_back(pair, primary)
 }
@@ -314,7 +283,15 @@ fn peer_is_fenced(pair: &Pair) -> Result<()> {
     // Stopped alone, it may be brought back alone: it was Primary last.
     ends(&pair.run(primary, &["hvmail_make_secondary", "--stop"])?, OK, &["no node is Primary until"])?;
     ends(&status(pair, primary, &["--nagios"])?, CRITICAL, &["CRITICAL", "no node is Primary"])?;
-    ends(&pair.run(primary, &["hvmail_make_primary"])?, OK, &["is Primary and serves"])?;
+    // Without fencing nobody knows that the other one is off.
+    let fencing = |on: &str| pair.cluster.tool(&["crm_attribute", "--name", "stonith-enabled", "--update", on]);
+    fencing("false")?;
+    let fact = format!("{} is not in the cluster, and without fencing nobody knows that it is off", peer.name);
+    let words = [fact.as_str(), "--accept-data-loss=peer-unseen", "nothing was changed"];
+    ends(&pair.run(primary, &["hvmail_make_primary", "--force", "--accept-data-loss=database"])?, 1, &words)?;
+    let orders = ["hvmail_make_primary", "--accept-data-loss=peer-unseen"];
+    ends(&pair.run(primary, &orders)?, OK, &["accepted:", "is Primary and serves"])?;
+    fencing("true")?;
     ensure!(pair.leftovers()?.is_empty());
     peer.power_on()?;
     at_boot(peer)?;
@@ -384,9 +361,9 @@ fn without_a_cluster_the_answer_is_unknown_and_comes_soon() -> Result<()> {
         ends(&node.run(&["hvmail_make_primary", "--accept-data-loss=all"])?, UNKNOWN, &["peer-unseen", "database"])?;
         ips::without_a_cluster(&node)?;
         ensure!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
-        let bundle = node.run(&["hvmail_ha", "support-bundle", "--output", BUNDLE])?;
-        ends(&bundle, WARNING, &["not collected: hvmail_ha status: ", remedy, BUNDLE])?;
-        let listed = node.text(&["tar", "-tzf", BUNDLE])?;
+        let bundle = node.run(&["hvmail_ha", "support-bundle", "--output", bundle::BUNDLE])?;
+        ends(&bundle, WARNING, &["not collected: hvmail_ha status: ", remedy, bundle::BUNDLE])?;
+        let listed = node.text(&["tar", "-tzf", bundle::BUNDLE])?;
         ensure!(listed.contains("/MANIFEST") && listed.contains("/addresses.txt"), "{listed}");
         Ok(())
     })

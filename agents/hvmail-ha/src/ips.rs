@@ -15,13 +15,14 @@ mod site;
 mod ssh;
 mod virtual_mtas;
 
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
-use crate::make::say;
+use crate::make::{DONE, say};
 use compare::{Peer, View};
 use listed::List;
 use site::Site;
@@ -50,13 +51,19 @@ can be set in root's ~/.ssh/config.
 Exit status: 0 equal, valid, copied and taken up; 1 something differs, is wrong or was not done; 3 unknown";
 
 pub(crate) fn command() -> Command {
+    let resource = Arg::new("resource")
+        .long("resource")
+        .value_name("ID")
+        .help("Of several resources of primary-ips, each with a file of its own, this one");
     let check = Command::new("check")
         .about("Whether a file is a valid list of addresses, and what it would change")
-        .arg(Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(PathBuf)).help("The file"));
+        .arg(Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(PathBuf)).help("The file"))
+        .arg(resource.clone());
     let replace = Arg::new("replace").long("replace").action(ArgAction::SetTrue);
     let push = Command::new("push")
         .about("Copies this node's file to the other nodes over ssh, and waits until it is taken up")
         .arg(replace.help("Though a file there has lines that this one lacks"))
+        .arg(resource.clone())
         .arg(
             Arg::new("timeout")
                 .long("timeout")
@@ -78,23 +85,54 @@ pub(crate) fn command() -> Command {
                 .value_parser(value_parser!(PathBuf))
                 .help(format!("GreenArrow's configuration, a file or a directory; otherwise {USUAL_PLACE}")),
         )
+        .arg(resource)
         .subcommand(check)
         .subcommand(push)
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> Result<u8> {
     match matches.subcommand() {
-        Some(("check", matches)) => check::check(matches.get_one::<PathBuf>("file").map_or(Path::new(""), |path| path)),
+        Some(("check", matches)) => {
+            check::check(matches.get_one::<PathBuf>("file").map_or(Path::new(""), |path| path), resource(matches))
+        }
         Some(("push", matches)) => {
             let patience = Duration::from_secs(matches.get_one("timeout").copied().unwrap_or_default());
-            push::push(matches.get_flag("replace"), patience)
+            push::push(matches.get_flag("replace"), patience, resource(matches))
         }
-        _ => Ok(compare(matches.get_flag("ssh"), matches.get_one::<PathBuf>("greenarrow-conf"))),
+        _ => compare(matches.get_flag("ssh"), matches.get_one::<PathBuf>("greenarrow-conf"), resource(matches)),
     }
 }
 
-fn compare(over_ssh: bool, configuration: Option<&PathBuf>) -> u8 {
-    let site = Site::take();
+fn resource(matches: &ArgMatches) -> Option<&str> {
+    matches.get_one::<String>("resource").map(String::as_str)
+}
+
+/// Each resource's list by itself; the gravest is the exit status.
+fn compare(over_ssh: bool, configuration: Option<&PathBuf>, wanted: Option<&str>) -> Result<u8> {
+    let sites = Site::all(None)?;
+    let lists: Vec<_> = sites.iter().filter_map(|site| List::read(Path::new(site.path())).ok()).collect();
+    let mut status = DONE;
+    for site in Site::all(wanted)? {
+        if sites.len() > 1 {
+            say(&format!("{} ({}):", site.resource.id, site.path()), DONE);
+        }
+        let of_another = |address: &IpAddr| {
+            let of = |list: &List| list.entries.iter().any(|one| one.address == *address);
+            let own = List::read(Path::new(site.path())).is_ok_and(|list| of(&list));
+            !own && lists.iter().any(of)
+        };
+        let mut virtual_mtas = match configuration {
+            Some(place) => VirtualMtas::read(place, true),
+            None => VirtualMtas::read(Path::new(USUAL_PLACE), false),
+        };
+        // They move with the Primary as well.
+        virtual_mtas.found.retain(|one| !of_another(&one.address));
+        status = status.max(compare_one(site, over_ssh, virtual_mtas));
+    }
+    Ok(status)
+}
+
+fn compare_one(site: Site, over_ssh: bool, virtual_mtas: VirtualMtas) -> u8 {
     let path = site.path();
     let view = View {
         path: path.to_owned(),
@@ -104,10 +142,7 @@ fn compare(over_ssh: bool, configuration: Option<&PathBuf>) -> u8 {
         told: site.told(&site.here),
         peers: site.others.iter().map(|other| peer(&site, other, over_ssh)).collect(),
         unseen: site.unseen.clone(),
-        virtual_mtas: match configuration {
-            Some(place) => VirtualMtas::read(place, true),
-            None => VirtualMtas::read(Path::new(USUAL_PLACE), false),
-        },
+        virtual_mtas,
         here: site.here,
     };
     let (text, status) = compare::report(&view);

@@ -42,6 +42,7 @@ pub(crate) fn facts(picture: &Picture, target: &str, answering: &[String]) -> Fa
         twice: !picture.twice().is_empty(),
         moving: mover(picture).is_some(),
         peer_was_last: picture.configuration.stopped.as_ref().is_some_and(|mark| mark.last_primary != target),
+        was_last: picture.configuration.stopped.as_ref().is_some_and(|mark| mark.last_primary == target),
         database: if judged { database(picture, target) } else { Database::Level },
         disk: if judged { disk(picture, target) } else { Disk::None },
         answering: !answering.is_empty(),
@@ -106,6 +107,7 @@ fn database(picture: &Picture, target: &str) -> Database {
         None => Database::Unknown,
         Some(score) if score >= READY => Database::Level,
         Some(score) if score >= STREAMED => Database::Streamed,
+        Some(1..) => Database::Unstreamed,
         Some(_) => Database::Unfit,
     }
 }
@@ -257,19 +259,13 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
         ),
         Obstacle::DatabaseUnknown => (
             format!("the database on {target} says nothing of its state (no promotion score of {pg}){}", why(pg)),
-            format!("crm_resource --refresh --resource {pg} --node {target}, then look again"),
+            // Taken away by hand it is not told anew before a start: the agent knows that it has told it.
+            format!(
+                "look again in a minute; if it is so still, have {target} start anew: crm_standby --node {target} --update \
+                 on, and when it has stopped: crm_standby --node {target} --delete"
+            ),
         ),
-        Obstacle::PeerHasMore if lacks(picture, target).is_some() => {
-            let author = lacks(picture, target).map_or(peer, |one| &one.author);
-            (
-                format!("{author} acknowledged commits that the database on {target} lacks, and is not there"),
-                format!("switch {author} on: what it has is not lost, and it is promoted by itself"),
-            )
-        }
-        Obstacle::PeerHasMore => (
-            format!("{peer} was Primary last and is not there: what it wrote may be missing on {target}"),
-            format!("switch {peer} on and wait until it is in the cluster: the two compare their logs"),
-        ),
+        Obstacle::PeerHasMore => more(picture, target, peer),
         Obstacle::DiskNotUpToDate => (
             format!("DRBD on {target} is not UpToDate: {}", outdated(picture, target).join(", ")),
             format!("on {target}: drbdadm status; wait for the resync, or connect the devices"),
@@ -311,6 +307,25 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
         ),
     };
     Told { obstacle, fact, remedy }
+}
+
+/// Why a node that is not there may have more, and what makes it known.
+fn more(picture: &Picture, target: &str, peer: &str) -> (String, String) {
+    if let Some(lacks) = lacks(picture, target) {
+        let author = &lacks.author;
+        return (
+            format!("{author} acknowledged commits that the database on {target} lacks, and is not there"),
+            format!("switch {author} on: what it has is not lost, and it is promoted by itself"),
+        );
+    }
+    let fact = if picture.configuration.stopped.is_some() {
+        format!("{peer} was Primary last and is not there: what it wrote may be missing on {target}")
+    } else {
+        format!(
+            "the database on {target} has not streamed since its start, and {peer}, which may have more, is not there"
+        )
+    };
+    (fact, format!("switch {peer} on and wait until it is in the cluster: the two compare their logs"))
 }
 
 /// Why the cluster does nothing, as a whole or on that node, and what makes it do something.

@@ -106,7 +106,7 @@ fn scores_say_how_the_database_is() {
     for (score, expected) in [
         ("55", Database::Level),
         ("40", Database::Streamed),
-        ("5", Database::Unfit),
+        ("5", Database::Unstreamed),
         ("-INFINITY", Database::Unfit),
         ("garbage", Database::Unknown),
     ] {

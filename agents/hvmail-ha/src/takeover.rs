@@ -38,6 +38,8 @@ pub(crate) enum Database {
     Level,
     /// It has streamed; nobody can tell whether it has everything.
     Streamed,
+    /// It has not streamed since its start, or not enough.
+    Unstreamed,
     /// It says itself that it lags, parted, or lacks something.
     Unfit,
     /// A node that is not there acknowledged what it lacks.
@@ -68,6 +70,8 @@ pub(crate) struct Facts {
     pub(crate) moving: bool,
     /// `hvmail_make_secondary --stop` took the role from the peer, and the target was not Primary since.
     pub(crate) peer_was_last: bool,
+    /// The same command took it from the target.
+    pub(crate) was_last: bool,
     pub(crate) database: Database,
     pub(crate) disk: Disk,
     /// Addresses of the pair answer on the wire though no node of the cluster has them.
@@ -139,15 +143,17 @@ pub(crate) fn obstacles(facts: &Facts) -> Vec<Obstacle> {
     let database = match facts.database {
         Database::Unfit => Some(O::DatabaseUnfit),
         // While the primary is there, a standby that does not stream cannot receive the rest.
-        Database::Streamed if planned => Some(O::DatabaseUnfit),
+        Database::Streamed | Database::Unstreamed if planned => Some(O::DatabaseUnfit),
         // Another node that is there may have everything.
         Database::Lacks if together => Some(O::DatabaseUnfit),
         Database::Unknown => Some(O::DatabaseUnknown),
-        Database::None | Database::Level | Database::Streamed | Database::Lacks => None,
+        Database::None | Database::Level | Database::Streamed | Database::Unstreamed | Database::Lacks => None,
     };
     // Two that are online compare their logs before either is promoted. One alone would not know what it lacks.
-    let was_last = facts.peer_was_last && facts.database != Database::None;
-    let lacking = !together && (was_last || facts.database == Database::Lacks);
+    let peer_was_last = facts.peer_was_last && facts.database != Database::None;
+    // Started anew after the role was taken from it, the last primary has everything.
+    let untold = facts.database == Database::Unstreamed && !facts.was_last && facts.peer != Peer::None;
+    let lacking = !together && (peer_was_last || untold || facts.database == Database::Lacks);
     let all = [
         facts.twice.then_some(O::Twice),
         (facts.peer == Peer::Unclean).then_some(O::PeerUnclean),

@@ -2,8 +2,15 @@ use super::*;
 
 const TARGETS: [Target; 5] = [Target::Online, Target::Standby, Target::Maintenance, Target::Passing, Target::Offline];
 const PEERS: [Peer; 6] = [Peer::None, Peer::Primary, Peer::Secondary, Peer::Down, Peer::Unproven, Peer::Unclean];
-const DATABASES: [Database; 6] =
-    [Database::None, Database::Level, Database::Streamed, Database::Unfit, Database::Lacks, Database::Unknown];
+const DATABASES: [Database; 7] = [
+    Database::None,
+    Database::Level,
+    Database::Streamed,
+    Database::Unstreamed,
+    Database::Unfit,
+    Database::Lacks,
+    Database::Unknown,
+];
 const DISKS: [Disk; 3] = [Disk::None, Disk::UpToDate, Disk::NotUpToDate];
 
 fn sound() -> Facts {
@@ -15,6 +22,7 @@ fn sound() -> Facts {
         twice: false,
         moving: false,
         peer_was_last: false,
+        was_last: false,
         database: Database::Level,
         disk: Disk::UpToDate,
         answering: false,
@@ -28,7 +36,7 @@ fn sound() -> Facts {
 fn every_combination(mut see: impl FnMut(&Facts)) {
     for (target, peer) in TARGETS.iter().flat_map(|target| PEERS.map(|peer| (*target, peer))) {
         for (database, disk) in DATABASES.iter().flat_map(|database| DISKS.map(|disk| (*database, disk))) {
-            for bits in 0_u32..1024 {
+            for bits in 0_u32..2048 {
                 let bit = |number: u32| bits >> number & 1 == 1;
                 see(&Facts {
                     target,
@@ -45,6 +53,7 @@ fn every_combination(mut see: impl FnMut(&Facts)) {
                     held: bit(7),
                     twice: bit(8),
                     unseen: bit(9),
+                    was_last: bit(10),
                 });
             }
         }
@@ -66,13 +75,15 @@ fn every_combination_is_decided_by_the_rules() {
         rule(O::PeerUnclean, facts.peer == Peer::Unclean);
         rule(O::PeerUnproven, facts.peer == Peer::Unproven);
         rule(O::AddressesAnswer, facts.answering);
-        let cut_off = facts.peer == Peer::Primary && facts.database == Database::Streamed;
+        let cut_off =
+            facts.peer == Peer::Primary && matches!(facts.database, Database::Streamed | Database::Unstreamed);
         let peer_is_there = facts.peer == Peer::Primary || facts.peer == Peer::Secondary;
         let lacks = facts.database == Database::Lacks;
         rule(O::DatabaseUnfit, facts.database == Database::Unfit || cut_off || (lacks && peer_is_there));
         rule(O::DatabaseUnknown, facts.database == Database::Unknown);
         let was_last = facts.peer_was_last && facts.database != Database::None;
-        rule(O::PeerHasMore, !peer_is_there && (was_last || lacks));
+        let alone = facts.peer != Peer::None && facts.database == Database::Unstreamed && !facts.was_last;
+        rule(O::PeerHasMore, !peer_is_there && (was_last || lacks || alone));
         rule(O::DiskNotUpToDate, facts.disk == Disk::NotUpToDate);
         rule(O::TargetOffline, facts.target == Target::Offline);
         rule(O::NoQuorum, !facts.quorum);
@@ -87,7 +98,7 @@ fn every_combination_is_decided_by_the_rules() {
         rule(O::Unseen, facts.unseen);
         assert!(found.is_sorted(), "{found:?}");
     });
-    assert_eq!(seen, 5 * 6 * 6 * 3 * 1024);
+    assert_eq!(seen, 5 * 6 * 7 * 3 * 2048);
 }
 
 /// Whatever an operator says, these never come through.
@@ -106,7 +117,8 @@ fn nothing_that_an_operator_says_makes_two_primaries() {
             || facts.maintenance
             || facts.moving
             || facts.held;
-        let cut_off = facts.peer == Peer::Primary && facts.database == Database::Streamed;
+        let cut_off =
+            facts.peer == Peer::Primary && matches!(facts.database, Database::Streamed | Database::Unstreamed);
         let together = matches!(facts.peer, Peer::Primary | Peer::Secondary);
         let lacks = together && facts.database == Database::Lacks;
         assert_eq!(left.is_empty(), !must_not && !cut_off && !lacks, "{left:?} with {facts:?}");
@@ -123,6 +135,8 @@ fn force_alone_loses_nothing() {
             let together = matches!(facts.peer, Peer::Primary | Peer::Secondary);
             assert!(proven && (!facts.peer_was_last || together || facts.database == Database::None), "{facts:?}");
             assert_ne!(facts.database, Database::Lacks, "{facts:?}");
+            let untold = facts.database == Database::Unstreamed && facts.peer != Peer::None && !facts.was_last;
+            assert!(!untold || facts.peer == Peer::Secondary, "{facts:?}");
         }
     });
 }

@@ -18,6 +18,8 @@ const PATIENCE_FOR_ATTRIBUTES: Duration = Duration::from_secs(4);
 const MOST_KEPT: usize = 1 << 20;
 /// The exit status of a tool that finds nothing of that name (CRM_EX_NOSUCH).
 const NO_SUCH: i32 = 105;
+/// How attrd_updater of Pacemaker 2.1.5 ends where the attribute does not exist (CRM_EX_CONFIG).
+const NOBODY_HAS_IT: i32 = 78;
 
 /// The cluster's state.
 pub(crate) fn state() -> Result<Monitored> {
@@ -52,7 +54,7 @@ fn not_running() -> String {
 pub(crate) fn attribute(name: &str) -> Result<Vec<(String, String)>> {
     let program = Program::new("attrd_updater").args(["--output-as=xml", "--query", "--all", "--name", name]);
     let output = run(program, PATIENCE_FOR_ATTRIBUTES)?;
-    if output.status.code() == Some(NO_SUCH) {
+    if matches!(output.status.code(), Some(NO_SUCH | NOBODY_HAS_IT)) {
         return Ok(Vec::new());
     }
     let root = Element::parse(&output.success("attrd_updater")?.stdout)?;

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use cts_tests::cib::{Cib, Primitive, Resource, Role};
 use cts_tests::disk::Item;
 use cts_tests::greenarrow_pair::{PROGRAM, Pair};
 use cts_tests::node::{Node, Owner};
@@ -134,9 +135,45 @@ pub(crate) fn lists_are_compared_checked_and_copied(pair: &Pair) -> Result<()> {
     ips(pair, primary, &["push"], OK, &["go by the same 4 addresses"])?;
     comes(pair, primary, OK, &["equal: the 4 addresses"])?;
 
+    another_resource(pair, primary, &list)?;
     ensure!(pair.primary()?.name == primary.name, "there was a failover");
     ensure!(pair.cluster.switch.since(began).is_empty(), "a node was fenced");
     pair.cluster.cleanup("ips")?;
+    pair.cluster.wait_idle()
+}
+
+/// A second resource with a list of its own: each is compared by itself, and one has to be named where one is meant.
+fn another_resource(pair: &Pair, primary: &Node, list: &str) -> Result<()> {
+    const OTHER: &str = "/etc/other_ips";
+    let alone = "10.78.1.200/16\n";
+    for node in &pair.cluster.nodes {
+        node.write_file(OTHER, alone, 0o644, Owner::Root)?;
+        node.write_file(CONFIGURATION, virtual_mtas(&format!("{list}{alone}")), 0o600, Owner::Root)?;
+    }
+    let of = |id: &str| {
+        let one = Primitive::ocf(id, "greenarrow", "primary-ips").parameter("ip_file", OTHER);
+        let one = one.operation("monitor", "5s", "20s", Some(Role::Promoted));
+        Resource::Promotable(one.operation("monitor", "6s", "20s", Some(Role::Unpromoted)))
+    };
+    pair.cluster.load(&Cib::default().resource(of("ips2")).follows(&of("ips2"), &of("ips")))?;
+    pair.cluster.wait_idle()?;
+    comes(pair, primary, OK, &["ips (/etc/hvmail_primary_ips): equal: the 4", "ips2 (/etc/other_ips): equal: the 1"])?;
+    ips(pair, primary, &["push"], UNKNOWN, &["several resources", "--resource=ips or --resource=ips2"])?;
+    ips(pair, primary, &["check", OTHER, "--resource=ips2"], OK, &["valid: "])?;
+    ips(pair, primary, &["--resource=ips3"], UNKNOWN, &["\"ips3\" is no resource", "ips, ips2"])?;
+    primary.write_file(OTHER, format!("{alone}10.78.1.201/16\n"), 0o644, Owner::Root)?;
+    ips(pair, primary, &["--resource=ips2", "--ssh"], WARNING, &["not of", "10.78.1.201"])?;
+    ips(pair, primary, &["--resource=ips"], OK, &["equal: the 4 addresses"])?;
+    let stopped = ["--meta", "--set-parameter", "target-role", "--parameter-value", "Stopped"];
+    pair.cluster.tool(&[&["crm_resource", "--resource", "ips2-clone"], &stopped[..]].concat())?;
+    pair.cluster.wait_idle()?;
+    for left in [
+        "rsc_colocation id=\"ips2-clone-with-ips-clone\"",
+        "rsc_order id=\"ips2-clone-after-ips-clone\"",
+        "clone id=\"ips2-clone\"",
+    ] {
+        pair.cluster.tool(&["cibadmin", "--delete", "--xml-text", &format!("<{left}/>")])?;
+    }
     pair.cluster.wait_idle()
 }
 

@@ -191,7 +191,7 @@ mod tests {
 
     /// The answers are typed, and so are not in it.
     #[test]
-    fn the_screen_of_the_questions_is_as_it_was() {
+    fn the_screens_of_the_questions_are_as_they_were() {
         let answers = "yaml\n\n\nnone\n\n/data\n\n\n\n\n\nwithout fencing\n";
         let (held, said) = hold(answers, &known());
         held.unwrap();

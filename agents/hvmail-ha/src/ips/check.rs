@@ -38,10 +38,10 @@ pub(crate) fn verdict(site: &Site, path: &str) -> Verdict {
     }
 }
 
-pub(crate) fn check(file: &Path) -> Result<u8> {
+pub(crate) fn check(file: &Path, wanted: Option<&str>) -> Result<u8> {
     let path = std::path::absolute(file).with_context(|| format!("{:?} is no path of a file", file.display()))?;
     let path = path.to_str().context("the path of the file is not text: the agent could not be given it")?;
-    let site = Site::take();
+    let site = Site::take(wanted)?;
     let new = List::read(Path::new(path));
     let old = List::read(Path::new(site.path()));
     let verdict = verdict(&site, path);

@@ -200,7 +200,7 @@ fn so_has_every_difference_from_the_kernel_and_the_virtual_mtas() {
 }
 
 #[test]
-fn the_screen_of_ips_is_as_it_was() {
+fn the_screens_of_ips_are_as_they_were() {
     let mut view = sound();
     n2(&mut view, "192.0.2.1/24\n2001:db8::1/64 eth1\n192.0.2.9/24\n");
     view.kernel.as_mut().unwrap().remove(1);

@@ -25,8 +25,8 @@ struct Target {
     before: Option<Fetched>,
 }
 
-pub(crate) fn push(replace: bool, patience: Duration) -> Result<u8> {
-    let mut site = Site::take();
+pub(crate) fn push(replace: bool, patience: Duration, wanted: Option<&str>) -> Result<u8> {
+    let mut site = Site::take(wanted)?;
     let path = site.path().to_owned();
     match verdict(&site, &path) {
         Verdict::Valid => {}

@@ -1,6 +1,9 @@
 //! What Pacemaker knows about the lists.
 
-use crate::cib::Resource;
+use anyhow::{Result, bail, ensure};
+
+use crate::cib::{Configuration, Resource};
+use crate::crm_mon::Monitored;
 use crate::tools;
 
 /// The agent.
@@ -31,41 +34,69 @@ pub(crate) struct Other {
 }
 
 impl Site {
-    pub(crate) fn take() -> Self {
+    /// The resource of that id, or the only one; of several one has to be named.
+    pub(crate) fn take(wanted: Option<&str>) -> Result<Self> {
+        let mut all = Self::all(wanted)?;
+        let names: Vec<_> = all.iter().map(|site| site.resource.id.clone()).collect();
+        match all.pop() {
+            Some(site) if all.is_empty() => Ok(site),
+            _ => bail!(
+                "there are several resources of ocf:greenarrow:{KIND}: --resource={}",
+                names.join(" or --resource=")
+            ),
+        }
+    }
+
+    /// One for each resource, or for that of this id; one without parameters where there is none or nobody tells.
+    pub(crate) fn all(wanted: Option<&str>) -> Result<Vec<Self>> {
         let mut unseen = Vec::new();
-        let here = tools::own_name();
-        let resource = tools::configuration().map(|all| all.of_agent(KIND).cloned());
-        let resource = resource.unwrap_or_else(|error| {
+        let kind = format!("ocf:greenarrow:{KIND}");
+        let own = |all: Configuration| all.resources.into_iter().filter(|one| one.agent == kind).collect::<Vec<_>>();
+        let mut resources = match tools::configuration() {
+            Ok(all) => own(all),
+            Err(error) => {
+                unseen.push(format!("{error:#}"));
+                Vec::new()
+            }
+        };
+        if resources.is_empty() && unseen.is_empty() {
+            unseen.push(format!("no resource of {kind} is configured: nobody tells a list"));
+        }
+        if let Some(wanted) = wanted {
+            let names: Vec<_> = resources.iter().map(|one| one.id.clone()).collect();
+            resources.retain(|one| one.id == wanted);
+            ensure!(!resources.is_empty(), "{wanted:?} is no resource of {kind}; there are: {}", names.join(", "));
+        }
+        let (here, state) = (tools::own_name(), tools::state());
+        if let (Err(error), true) = (&state, unseen.is_empty()) {
             unseen.push(format!("{error:#}"));
-            None
-        });
-        let mut site = Self { here, ..Self::default() };
-        if resource.is_none() && unseen.is_empty() {
-            unseen.push(format!("no resource of ocf:greenarrow:{KIND} is configured: nobody tells a list"));
         }
-        if let Some(resource) = &resource {
-            match tools::attribute(&attribute(resource)) {
-                Ok(lists) => site.lists = lists,
-                Err(error) => unseen.push(format!("{}: {error:#}", attribute(resource))),
+        if resources.is_empty() {
+            resources.push(unconfigured());
+        }
+        let site = |resource| Self { here: here.clone(), resource, unseen: unseen.clone(), ..Self::default() };
+        Ok(resources.into_iter().map(|resource| site(resource).asked(state.as_ref().ok())).collect())
+    }
+
+    /// With what Pacemaker and the agents tell of it.
+    fn asked(mut self, state: Option<&Monitored>) -> Self {
+        if self.is_configured() {
+            match tools::attribute(&attribute(&self.resource)) {
+                Ok(lists) => self.lists = lists,
+                Err(error) => self.unseen.push(format!("{}: {error:#}", attribute(&self.resource))),
             }
         }
-        site.resource = resource.unwrap_or_else(unconfigured);
-        match tools::state() {
-            Err(error) if unseen.is_empty() => unseen.push(format!("{error:#}")),
-            Err(_) => {}
-            Ok(state) => {
-                let others = state.nodes.iter().filter(|node| node.name != site.here);
-                let other = |node: &crate::crm_mon::Node| Other {
-                    name: node.name.clone(),
-                    online: node.online && !node.unclean && !node.pending,
-                };
-                site.others = others.map(other).collect();
-                let role = if site.resource.promotable.is_some() { "Promoted" } else { "Started" };
-                let holds = state.nodes_in_role(&site.resource.id, role).iter().any(|node| **node == *site.here);
-                site.holder = (site.is_configured() && !state.changing(&site.resource.id)).then_some(holds);
-            }
-        }
-        Self { unseen, ..site }
+        let Some(state) = state else { return self };
+        let others = state.nodes.iter().filter(|node| node.name != self.here);
+        let other = |node: &crate::crm_mon::Node| Other {
+            name: node.name.clone(),
+            online: node.online && !node.unclean && !node.pending,
+        };
+        self.others = others.map(other).collect();
+        let role = if self.resource.promotable.is_some() { "Promoted" } else { "Started" };
+        let holds = state.nodes_in_role(&self.resource.id, role).iter().any(|node| **node == *self.here);
+        self.holder = (self.is_configured() && !state.changing(&self.resource.id)).then_some(holds);
+        self
     }
 
     pub(crate) fn is_configured(&self) -> bool {
@@ -83,7 +114,7 @@ impl Site {
     }
 
     /// Asks anew what the agents have told.
-    pub(crate) fn ask_again(&mut self) -> anyhow::Result<()> {
+    pub(crate) fn ask_again(&mut self) -> Result<()> {
         self.lists = tools::attribute(&attribute(&self.resource))?;
         Ok(())
     }

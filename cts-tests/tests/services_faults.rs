@@ -128,11 +128,11 @@ fn directories_that_cannot_run_are_named_on_the_primary_and_on_the_standby() -> 
         ];
         let absent = "/run/service/hvmail-broken is a link to /run/var/hvmail/service/hvmail-broken, which is not there: \
                       is the file system that holds it mounted?";
-        let standby = agent.exits(190, "monitor")?.says(&words)?;
-        ensure!(!standby.reason.contains("hvmail-broken"), "a standby need not have the directories: {standby:#?}");
+        let standby = agent.exits(190, "monitor")?.says(&[words[0], "and 1 more"])?.logs(&words)?;
+        ensure!(!standby.log.contains("hvmail-broken"), "a standby need not have the directories: {standby:#?}");
         agent.exits(0, "promote")?.logs(&words)?.logs(&[absent, "the other services are brought up"])?;
         assert_eq!(services.names()?, ["hvmail-a"]);
-        agent.exits(191, "monitor")?.says(&words)?.says(&[absent])?;
+        agent.exits(191, "monitor")?.says(&[absent])?.logs(&words)?;
         agent.clone().set("critical", "hvmail-broken").exits(9, "monitor")?.says(&[absent, "(critical)"])?;
         let critical = agent.clone().set("critical", "hvmail-mode");
         critical.exits(1, "promote")?.says(&[words[0], "hvmail-mode is critical"])?;
@@ -155,12 +155,12 @@ fn a_status_of_the_wrong_length_and_a_service_that_left_the_scan_directory_are_n
 
         fs::remove_file(services.places().entry("hvmail-c"))?;
         let gone = [format!("hvmail-c runs as process {c}"), "is gone from the scan directory".to_owned()];
-        let answer = agent.exits(191, "monitor")?.says(&[status, &gone[0], &gone[1]])?;
+        let answer = agent.exits(191, "monitor")?.says(&[status])?.logs(&[&gone[0], &gone[1]])?;
         ensure!(!answer.reason.contains("dead"), "its supervise lives: {answer:#?}");
         process::signal(services.supervise("hvmail-c")?.context("no supervise")?, Signal::SIGKILL)?;
         process::signal(c, Signal::SIGKILL)?;
         wait::until("its end", AMPLE, wait::QUICK, || Ok(!lives(c)))?;
-        agent.exits(191, "monitor")?.says(&["hvmail-c is gone from the scan directory"])?;
+        agent.exits(191, "monitor")?.logs(&["hvmail-c is gone from the scan directory"])?;
         agent.clone().set("critical", "hvmail-c").exits(9, "monitor")?.says(&["hvmail-c is gone", "(critical)"])?;
         agent.exits(0, "stop")?.without_reason()?;
         services.wait_names(&[])?;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use ocf::{Deadline, Done, Failure, Program, Run};
 
 use crate::events;
-use crate::model::{Resource, shown};
+use crate::model::{Disk, Resource, Volume, shown};
 use crate::proc_drbd::{ProcDrbd, Version};
 
 /// The first version that this agent understands: it has volumes, and the drbdsetup of today speaks with it.
@@ -100,12 +100,16 @@ impl std::fmt::Display for Refusal {
     }
 }
 
-/// Makes the resource Primary or Secondary. 8.4 changes one minor at a time.
+/// Makes the resource Primary or Secondary. 8.4 changes one minor at a time, and one that becomes Primary without its peer begins
+/// a new data generation (`drbd_set_role`), which is half a split brain: a volume that may be refused is asked for first.
 pub(crate) fn change_role(seen: &Seen, name: &str, role: &str, deadline: Deadline) -> Result<(), Refusal> {
-    let minors = seen.resource.as_ref().map(Resource::minors).unwrap_or_default();
-    let targets: Vec<String> =
-        if seen.version() >= (9, 0, 0) { vec![name.to_owned()] } else { minors.iter().map(u32::to_string).collect() };
-    targets.into_iter().try_for_each(|target| setup(&[role, &target], deadline))
+    if seen.version() >= (9, 0, 0) {
+        return setup(&[role, name], deadline);
+    }
+    let mut volumes: Vec<&Volume> = seen.resource.iter().flat_map(|resource| resource.volumes.values()).collect();
+    volumes.sort_by_key(|volume| volume.disk == Disk::UpToDate);
+    let minors = volumes.into_iter().filter_map(|volume| volume.minor);
+    minors.into_iter().try_for_each(|minor| setup(&[role, &minor.to_string()], deadline))
 }
 
 /// Takes the resource down: connections, disks, minors, and itself.

@@ -283,6 +283,8 @@ mod tests {
         let odd = settings(&[("drbd_resource", "r0"), ("wfc_timeout", "x"), ("adjust_master_score", "5 4 3 2")]);
         assert_eq!((odd.wait_for_peers, odd.ladder), (None, Ladder::USUAL));
         assert!(odd.wrong.unwrap().contains("is not four numbers"));
+        // In DRBD 0 is without limit.
+        assert_eq!(settings(&[("drbd_resource", "r0"), ("wfc_timeout", "0")]).wait_for_peers, Some(Duration::MAX));
     }
 
     #[test]

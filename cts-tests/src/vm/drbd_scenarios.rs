@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 use super::drbd::{R0, device, wait_device};
-use super::drbd_pair::{CLONE, CONFIGURATION, PLACE, Pair, RESOURCE};
+use super::drbd_pair::{CLONE, CONFIGURATION, CONSTRAINT, PLACE, Pair, RESOURCE};
 use super::guest::Guest;
 use super::switch::Link;
 use crate::cluster::SETTLE;
@@ -35,6 +35,7 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("Primary killed while the other is Outdated", primary_killed_while_alone),
     ("Primary killed while the other is Inconsistent", primary_killed_in_a_resync),
     ("module missing at boot", module_missing),
+    ("fencing constraint left behind", constraint_left_behind),
     ("both guests killed", both_killed),
 ];
 
@@ -86,6 +87,39 @@ fn alone(pair: &Pair) -> Result<(&Guest, &Guest)> {
     wait_device(secondary, 0, "alone", |one| one.connection == "WFConnection")?;
     pair.goes_on()?;
     Ok((primary, secondary))
+}
+
+/// Nobody takes the handler's constraint away, and so the other could never take over; but the agent is told to see to that once
+/// all copies are good (unfence_if_all_uptodate).
+fn constraint_left_behind(pair: &Pair) -> Result<()> {
+    let began = Instant::now();
+    let resource = |words: &[&str]| {
+        pair.cluster.tool(&[&["crm_resource", "--resource", RESOURCE], words].concat())?;
+        pair.cluster.wait_idle()
+    };
+    let renamed = |from: &str, to: &str| {
+        pair.cluster.rack.each(|guest| {
+            let text = guest.read_file(CONFIGURATION)?.replace(from, to);
+            guest.write_file(CONFIGURATION, text, 0o644, Owner::Root)
+        })
+    };
+    resource(&["--set-parameter", "unfence_if_all_uptodate", "--parameter-value", "true"])?;
+    // DRBD 8.4 calls the one of this name after a resync, and none of the other, which drbdadm knows.
+    renamed("after-resync-target \"", "unfence-peer \"")?;
+    let (_, secondary) = alone(pair)?;
+    pair.cluster.rack.mend();
+    wait_device(secondary, 0, "in sync", |one| one.connection == "Connected" && one.disk == "UpToDate")?;
+    let freed = || Ok(!pair.fenced_off()?);
+    let freed = wait::until("the constraint to be taken away", Duration::from_secs(60), pair.cluster.step, freed);
+    renamed("unfence-peer \"", "after-resync-target \"")?;
+    resource(&["--delete-parameter", "unfence_if_all_uptodate"])?;
+    if freed.is_err() {
+        let left = format!("<rsc_location id=\"{CONSTRAINT}\"/>");
+        pair.cluster.tool(&["cibadmin", "--delete", "--xml-text", &left])?;
+    }
+    pair.healthy()?;
+    pair.fenced(began, &[])?;
+    freed.map(drop)
 }
 
 fn disk_of_the_primary_fails(pair: &Pair) -> Result<()> {

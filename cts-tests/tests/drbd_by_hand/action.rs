@@ -57,11 +57,13 @@ impl<'a> Action<'a> {
         let (name, interval) = if self.name == "probe" { ("monitor", "0") } else { (self.name, "10000") };
         let begun = Instant::now();
         let errand = self.guest.command(&[AGENT, name]).stdin("").within(Duration::from_secs(120));
+        // What is set first counts.
+        let errand = self.more.iter().fold(errand, |errand, (name, value)| errand.env(name, value));
         let errand = errand.env("OCF_ROOT", "/usr/lib/ocf").env("OCF_RESOURCE_INSTANCE", self.resource);
         let errand = errand.env("OCF_RESKEY_drbd_resource", self.resource).env("OCF_RESKEY_crm_feature_set", "3.16.1");
         let errand = errand.env("OCF_RESKEY_CRM_meta_promoted_max", "1").env("OCF_RESKEY_CRM_meta_interval", interval);
         let errand = errand.env("OCF_RESKEY_CRM_meta_timeout", &self.timeout.to_string()).env("HA_LOGFILE", LOG);
-        let output = self.more.iter().fold(errand, |errand, (name, value)| errand.env(name, value)).run()?;
+        let output = errand.run()?;
         let took = begun.elapsed();
         let (guest, resource, timeout) = (&self.guest.name, self.resource, self.timeout);
         // The way to the guest and back is in it.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use cts_tests::node::Owner;
 use cts_tests::vm::drbd::{device, wait_device};
 use cts_tests::vm::guest::Guest;
 use cts_tests::vm::rack::Rack;
@@ -48,12 +49,17 @@ pub(crate) fn a_broken_one_is_explained_and_hinders_no_stop(rack: &Rack, n1: &Gu
     expect(n1, "monitor", USUAL, 8, &[])?;
     shell(n1, "mv /usr/sbin/drbdsetup /root")?;
     expect(n1, "monitor", USUAL, 191, &["drbdsetup is not installed", "this is from /proc/drbd"])?;
+    n1.write_file("/usr/sbin/drbdsetup", "#!/bin/sh\nexec sleep 1000\n", 0o755, Owner::Root)?;
+    expect(n1, "monitor", 8000, 191, &["drbdsetup", "did not end within", "this is from /proc/drbd"])?;
     shell(n1, "mv /root/drbdsetup /usr/sbin; mv /usr/sbin/drbdadm /root")?;
     expect(n1, "stop", USUAL, 0, &[])?;
     shell(n1, "mv /root/drbdadm /usr/sbin")?;
     assert_eq!(device(n1, 0)?, None);
     expect(n2, "stop", USUAL, 0, &[])?;
     a_changed_one_is_taken_up(rack, n1)?;
+    let two = Action::new(n1, "start").meta("promoted_max", "2");
+    two.expect(6, &["promoted-max is above 1, but r0 does not allow-two-primaries"])?;
+    assert_eq!(device(n1, 0)?, None);
     a_disk_that_fails_is_tried_twice(n1)
 }
 

@@ -1,5 +1,6 @@
 //! The roles of a resource, with one volume and with two, and a neighbour; and the tool of every agent's author.
 
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -23,6 +24,7 @@ pub(crate) fn change_or_it_is_said_who_stands_in_the_way(rack: &Rack, n1: &Guest
     // linbit:drbd never ends here.
     expect(n2, "promote", 8000, 1, &["the peer is Primary", "Multiple primaries not allowed by config (-1)"])?;
     assert_eq!((role(n2)?, score(n2)?), ("Secondary".into(), "--update=-1000000".into()));
+    it_is_promoted_once_the_other_has_given_way(n1, n2)?;
 
     shell(n1, "mount /dev/drbd0 /mnt && echo x > /mnt/x")?;
     n1.daemon(&["tail", "-f", "/mnt/x"])?;
@@ -61,7 +63,25 @@ pub(crate) fn change_or_it_is_said_who_stands_in_the_way(rack: &Rack, n1: &Guest
     expect(n1, "probe", USUAL, 8, &[])?;
     assert_eq!((role(n1)?, score(n1)?), ("Primary".into(), "--update=10000".into()));
     expect(n1, "reload", USUAL, 0, &[])?;
-    expect(n1, "monitor", USUAL, 8, &[])
+    expect(n1, "monitor", USUAL, 8, &[])?;
+    // After a start it is Secondary, however it was found.
+    expect(n1, "start", 60_000, 0, &[])?;
+    assert_eq!(role(n1)?, "Secondary");
+    Ok(())
+}
+
+/// As when a planned move asks a little too early. Both are in the end as they were.
+fn it_is_promoted_once_the_other_has_given_way(n1: &Guest, n2: &Guest) -> Result<()> {
+    let took = thread::scope(|scope| -> Result<Duration> {
+        let promotion = scope.spawn(|| Action::new(n2, "promote").expect(0, &[]));
+        thread::sleep(Duration::from_secs(3));
+        n1.text(&["drbdadm", "secondary", "r0"])?;
+        Ok(promotion.join().expect("the promotion panicked")?.took)
+    })?;
+    ensure!(took > Duration::from_secs(2), "it did not have to wait: {took:?}");
+    assert_eq!(role(n2)?, "Primary");
+    expect(n2, "demote", USUAL, 0, &[])?;
+    expect(n1, "promote", USUAL, 0, &[])
 }
 
 /// Both volumes of a resource have one role, beside another resource.
@@ -80,6 +100,7 @@ pub(crate) fn several_volumes_have_one_role(rack: &Rack, n1: &Guest, n2: &Guest)
         assert_eq!(device(n1, *minor)?.map(|one| one.role), Some("Primary".into()), "drbd{minor}");
     }
     assert_eq!((status(n1, "monitor")?, status(n2, "monitor")?), (8, 0));
+    neither_is_promoted_without_the_other(n1, n2)?;
     n2.text(&["drbdadm", "detach", "r2/1"])?;
     let answer = Action::new(n2, "monitor").of("r2").run()?;
     ensure!(answer.status == 190 && answer.reason.contains("volume 1 has no disk here"), "{answer:#?}");
@@ -88,6 +109,24 @@ pub(crate) fn several_volumes_have_one_role(rack: &Rack, n1: &Guest, n2: &Guest)
     // The other resource was none of theirs.
     ensure!(device(n2, 0)?.is_some_and(|one| one.disk == "UpToDate"), "r0 was taken down with r2");
     expect(n2, "stop", USUAL, 0, &[])
+}
+
+/// The first volume may be promoted, and the second may not. Promoted without its peer for a moment, the first would have data
+/// of its own, and not connect again.
+fn neither_is_promoted_without_the_other(n1: &Guest, n2: &Guest) -> Result<()> {
+    let action = |guest, name| Action::new(guest, name).of("r2").within(60_000);
+    action(n1, "demote").expect(0, &[])?;
+    shell(n1, "drbdadm disconnect r2; drbdadm outdate r2/1")?;
+    action(n1, "promote").expect(1, &["Need access to UpToDate data (-2)"])?;
+    for minor in R2.minors {
+        assert_eq!(device(n1, *minor)?.map(|one| one.role), Some("Secondary".into()), "drbd{minor}");
+    }
+    action(n2, "promote").expect(0, &[])?;
+    n1.text(&["drbdadm", "connect", "r2"])?;
+    wait_device(n1, 3, "good again", |one| one.connection == "Connected" && one.disk == "UpToDate")?;
+    action(n2, "demote").expect(0, &[])?;
+    n1.run(&["rm", "-f", "/run/resource-agents/drbd-r2.lapse"])?;
+    action(n1, "promote").expect(0, &[]).map(drop)
 }
 
 pub(crate) fn ocf_tester_has_no_complaint(_: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {

@@ -8,7 +8,7 @@ use cts_tests::vm::drbd::{device, wait_device};
 use cts_tests::vm::guest::Guest;
 use cts_tests::vm::rack::Rack;
 
-use crate::action::{USUAL, expect};
+use crate::action::{Action, USUAL, expect, logged};
 use crate::{WRITE, block, both_started, cut, role, score, shell};
 
 pub(crate) fn is_named_and_ended_by_hand(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
@@ -22,6 +22,10 @@ pub(crate) fn is_named_and_ended_by_hand(rack: &Rack, n1: &Guest, n2: &Guest) ->
     n2.write_file("/run/resource-agents/drbd-r0.alone", "0", 0o600, Owner::Root)?;
     expect(n2, "monitor", USUAL, 190, &["not connected (Connecting)"])?;
     assert_eq!((score(n1)?, score(n2)?), ("--update=10000".into(), "--update=1000".into()));
+    // The cluster says that it has promoted the other as well.
+    let notify = Action::new(n1, "notify").meta("notify_type", "post").meta("notify_operation", "promote");
+    notify.meta("notify_promoted_resource", "r0:1").meta("notify_promoted_uname", "n2").expect(0, &[])?;
+    logged(n1, "BOTH NODES ARE PRIMARY: r0 is Primary here and on n2")?;
     both_write_and_meet(rack, n1, n2)?;
     let ways_out = ["StandAlone", "SPLIT BRAIN", "drbdadm connect --discard-my-data r0"];
     expect(n1, "monitor", USUAL, 191, &ways_out)?;

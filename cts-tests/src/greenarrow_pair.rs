@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cib::{Cib, Role};
+use crate::cib::{Cib, Resource, Role};
 use crate::cluster::{Cluster, SETTLE};
 use crate::command::Output;
 use crate::contender::Contender;
@@ -30,6 +30,9 @@ pub const NAMES: [&str; 3] = [PROGRAM, "hvmail_make_primary", "hvmail_make_secon
 
 /// The agents of the pair and the operator's program, by package.
 pub const PACKAGES: &[&str] = &["postgresql", "primary-ips", "services", "hvmail-ha"];
+
+/// The services that stop first: the queue is flushed while the SMTP server still takes mail.
+const FLUSHED_FIRST: &str = "hvmail-studio-worker hvmail-qmail-send";
 
 /// The promotion score of a standby that streams.
 const STREAMS: i64 = 50;
@@ -85,7 +88,12 @@ pub fn with_nodes(nodes: u8, body: impl FnOnce(&Pair) -> Result<()>) -> Result<(
 impl Bare {
     /// Starts the nodes, with `configure` for what is laid down before.
     pub fn start(nodes: u8, configure: impl FnOnce(Cib) -> Cib) -> Result<Self> {
-        let subject = Subject::services_behind_primary_ips(true, 3, 1);
+        let mut subject = Subject::services_behind_primary_ips(true, 3, 1);
+        let flushed_first = |one| match one {
+            Resource::Promotable(services) => Resource::Promotable(services.parameter("stop_first", FLUSHED_FIRST)),
+            other => other,
+        };
+        subject.followers = subject.followers.into_iter().map(flushed_first).collect();
         let builder = Cluster::builder(nodes).configure(configure).items(subject.items.iter().cloned());
         let mut builder = builder.agent("postgresql")?;
         for agent in subject.agents {

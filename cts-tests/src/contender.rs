@@ -84,8 +84,7 @@ impl Contender {
 
     /// The clone with these parameters besides those that it cannot do without.
     pub(crate) fn clone_of(self, servers: &[Server], parameters: &[(&str, &str)]) -> Resource {
-        let (provider, kind) = self.kind();
-        let primitive = self.parameters(servers, Primitive::ocf(RESOURCE, provider, kind));
+        let primitive = self.primitive(servers);
         let primitive = primitive.operation("monitor", "3s", "20s", Some(Role::Promoted)).operation(
             "monitor",
             "4s",
@@ -108,7 +107,10 @@ impl Contender {
         }
     }
 
-    fn parameters(self, servers: &[Server], primitive: Primitive) -> Primitive {
+    /// The primitive with what it cannot do without.
+    pub(crate) fn primitive(self, servers: &[Server]) -> Primitive {
+        let (provider, kind) = self.kind();
+        let primitive = Primitive::ocf(RESOURCE, provider, kind);
         let (data, home) = (&servers[0].data, servers[0].home());
         let list = |part: fn(&Server) -> String| servers.iter().map(part).collect::<Vec<_>>().join(" ");
         let primitive = primitive.parameter("pgdata", data);
@@ -175,7 +177,7 @@ pub(crate) fn ipaddr2() -> Primitive {
 }
 
 /// The timeouts of replication that this project's agent sets by itself; the peers leave them to the administrator.
-const TIMEOUTS: &str =
+pub(crate) const TIMEOUTS: &str =
     "wal_receiver_timeout = '10s'\nwal_sender_timeout = '10s'\nwal_retrieve_retry_interval = '500ms'\n";
 
 fn conninfo(server: &Server, host: &str) -> String {
@@ -210,8 +212,14 @@ fn prepare_paf(servers: &[Server]) -> Result<()> {
 /// ends; later releases name the resource, and so does this. And it runs the server by su(1), which wants a shell.
 fn prepare_pgsql(server: &Server) -> Result<()> {
     server.append("postgresql.conf", TIMEOUTS)?;
-    let mend = r"s/crm_attribute -p \$@/crm_attribute -p ${OCF_RESOURCE_INSTANCE} $@/";
-    server.command(&["sed", "-i", mend, "/usr/lib/ocf/lib/heartbeat/ocf-shellfuncs"])?.text()?;
+    mends_for_pgsql()
+        .iter()
+        .try_for_each(|(change, file)| server.command(&["sed", "-i", change, file])?.text().map(drop))
+}
+
+/// What sed(1) changes in which files of a node.
+pub(crate) fn mends_for_pgsql() -> [(String, &'static str); 2] {
+    let attribute = r"s/crm_attribute -p \$@/crm_attribute -p ${OCF_RESOURCE_INSTANCE} $@/".to_owned();
     let shell = format!(r"s,^\({USER}:.*:\)[^:]*$,\1/bin/sh,");
-    server.command(&["sed", "-i", &shell, "/etc/passwd"])?.text().map(drop)
+    [(attribute, "/usr/lib/ocf/lib/heartbeat/ocf-shellfuncs"), (shell, "/etc/passwd")]
 }

@@ -4,19 +4,20 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 use super::drbd::R0;
-use super::drbd_pair::{CLONE, Contender, PLACE, Pair};
+use super::drbd_pair::{CLONE, Contender, PLACE, Pair, file_system};
 use super::guest::Guest;
 use super::message;
 use super::outside::Outside;
 use super::rack::Rack;
-use crate::cib::{Cib, Role};
+use crate::cib::{Cib, Primitive, Resource, Role};
 use crate::command::command;
+use crate::contender::{self, TIMEOUTS, mends_for_pgsql};
 use crate::greenarrow_pair::{NAMES, PROGRAM};
 use crate::installed::{self, PROVIDER_DIRECTORY};
 use crate::isolation::{Isolation, STATE, enter};
@@ -29,9 +30,6 @@ use crate::{network, packages, wait};
 
 /// The agents of the chain and the operator's program, by package.
 pub const PACKAGES: &[&str] = &["drbd", "postgresql", "primary-ips", "hvmail-ha"];
-
-/// Its resources, by the ids that `hvmail_ha configure` gives them.
-pub const RESOURCES: [&str; 4] = ["drbd", "fs-mnt", "pg", "ips"];
 
 /// How many addresses it has.
 pub const ADDRESSES: u16 = 20;
@@ -48,9 +46,19 @@ const COMMAND: Duration = Duration::from_secs(300);
 /// A client asks each address so often.
 const PING: Duration = Duration::from_millis(100);
 
+/// Whose agents run the chain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Agents {
+    /// This project's, as its operator's program configures them.
+    Own,
+    /// ocf:linbit:drbd, ocf:heartbeat:pgsql and an ocf:heartbeat:IPaddr2 for each address.
+    Peers,
+}
+
 /// The pair and its clients.
 #[derive(Debug)]
 pub struct Chain {
+    agents: Agents,
     /// DRBD, the file system on it and what is written there.
     pub pair: Pair,
     /// A client of the database, through the first address.
@@ -80,32 +88,39 @@ pub fn with_chain(body: impl FnOnce(&Chain) -> Result<()>) -> Result<()> {
         postgres::tree(USUAL)?;
     }
     enter(Isolation::Guests(PACKAGES), || {
-        let chain = Chain::start()?;
+        postgres::put_in_place(USUAL)?;
+        let chain = Chain::start(Agents::Own)?;
         body(&chain).with_context(|| chain.dump())
     })
 }
 
 impl Chain {
-    /// Starts the guests with everything on them, and waits until all is up.
-    pub fn start() -> Result<Self> {
-        postgres::put_in_place(USUAL)?;
+    /// Starts the guests with everything on them, and waits until all is up. The servers of PostgreSQL have to be in their
+    /// place ([`postgres::put_in_place`]).
+    pub fn start(agents: Agents) -> Result<Self> {
         network::ip("link set lo up\n")?;
-        let homes = databases()?;
+        let servers = databases(agents)?;
         let tree = postgres::tree(USUAL)?;
         let mut trees: Vec<(&Path, String)> = vec![(&tree, DIRECTORY.to_owned())];
-        trees.extend(homes.iter().map(|(name, home)| (home.as_path(), format!("/seed/{name}"))));
+        trees.extend(servers.iter().map(|one| (Path::new(one.home()), format!("/seed/{}", one.name))));
         let trees: Vec<_> = trees.iter().map(|(tree, place)| (*tree, place.as_str())).collect();
         let rack = Rack::start_with(2, &trees)?;
         let outside = Outside::start(&rack.outside)?;
         let addresses = network::service_ipv4(ADDRESSES);
-        rack.each(|guest| furnish(guest, &addresses))?;
-        // A cluster that starts waits 20 s for others to speak up, unless it is told otherwise.
-        let bare = |_| Cib::default().property("dc-deadtime", "1s");
-        let pair = Pair::with(rack, Contender::Greenarrow, bare)?;
-        pair.cluster.wait_quorum(2).with_context(|| pair.cluster.dump())?;
-        pair.cluster.load_text(&configuration(&pair.cluster.rack)?)?;
+        rack.each(|guest| furnish(agents, guest, &addresses))?;
+        let pair = match agents {
+            Agents::Own => {
+                // A cluster that starts waits 20 s for others to speak up, unless it is told otherwise.
+                let bare = |_| Cib::default().property("dc-deadtime", "1s");
+                let pair = Pair::with(rack, Contender::Greenarrow, bare)?;
+                pair.cluster.wait_quorum(2).with_context(|| pair.cluster.dump())?;
+                pair.cluster.load_text(&configuration(&pair.cluster.rack)?)?;
+                pair
+            }
+            Agents::Peers => Pair::with(rack, Contender::Linbit, |cib| of_peers(cib, &servers, &addresses))?,
+        };
         let (writer, pings) = (Writer::start(addresses[0])?, Observer::start(&addresses, PING)?);
-        let chain = Self { pair, writer, pings, addresses, _outside: outside };
+        let chain = Self { agents, pair, writer, pings, addresses, _outside: outside };
         chain.healthy().with_context(|| chain.dump())?;
         Ok(chain)
     }
@@ -134,9 +149,14 @@ impl Chain {
                 return Ok(Some(format!("{} has {held} addresses, {expected} expected", guest.name)));
             }
         }
-        let standbys = sql(primary, "SELECT count(*) FROM pg_stat_replication WHERE sync_state = 'sync'")?;
+        let (state, with_standby) = match self.agents {
+            Agents::Own => ("sync", &["drbd", "pg", "ips"][..]),
+            Agents::Peers => ("async", &["drbd", "pg"][..]),
+        };
+        let asked_for = format!("state = 'streaming' AND sync_state = '{state}'");
+        let standbys = sql(primary, &format!("SELECT count(*) FROM pg_stat_replication WHERE {asked_for}"))?;
         if standbys != "1" {
-            return Ok(Some(format!("commits on {} wait for {standbys} standbys", primary.name)));
+            return Ok(Some(format!("{standbys} standbys stream from {}", primary.name)));
         }
         let silent = self.pings.silent(asked).len();
         if silent > 0 || !self.writer.wrote(asked) {
@@ -147,10 +167,8 @@ impl Chain {
         if !bad.is_empty() {
             return Ok(Some(format!("failed: {bad:?}")));
         }
-        let standby = RESOURCES.iter().filter(|one| status.in_role(one, Role::Unpromoted) == [secondary.name.as_str()]);
-        // The file system has no standby.
-        let standby = standby.count();
-        Ok((standby != RESOURCES.len() - 1).then(|| format!("{} stands by with {standby} resources", secondary.name)))
+        let lacks = with_standby.iter().find(|one| status.in_role(one, Role::Unpromoted) != [secondary.name.as_str()]);
+        Ok(lacks.map(|one| format!("{one} is not unpromoted on {}", secondary.name)))
     }
 
     /// How many of the addresses a guest has.
@@ -285,24 +303,36 @@ impl Outages {
     }
 }
 
-/// Two servers, made on the host, which is not emulated: by guest, and where they are. The second is a copy of the first after
-/// its end: with less of the log it would refuse the promotion that DRBD may bring it.
-fn databases() -> Result<[(&'static str, PathBuf); 2]> {
-    Server::new("n1", "127.0.0.1", Place::Here)?.initialise()?;
-    let homes = ["n1", "n2"].map(|name| (name, Path::new(STATE).join(name)));
-    command(["cp", "-a"]).args([&homes[0].1, &homes[1].1]).text()?;
-    Ok(homes)
+/// Two servers, made on the host, which is not emulated. The second is a copy of the first after its end: with less of the log it
+/// would refuse the promotion that DRBD may bring it.
+fn databases(agents: Agents) -> Result<[Server; 2]> {
+    let servers = [Server::new("n1", "127.0.0.1", Place::Here)?, Server::new("n2", "127.0.0.2", Place::Here)?];
+    servers[0].initialise()?;
+    if agents == Agents::Peers {
+        servers[0].append("postgresql.conf", TIMEOUTS)?;
+    }
+    command(["cp", "-a"]).args([&servers[0].data, servers[1].home()]).text()?;
+    Ok(servers)
 }
 
 /// What a guest of the chain has besides DRBD.
-fn furnish(guest: &Guest, addresses: &[IpAddr]) -> Result<()> {
-    for agent in ["postgresql", "primary-ips"] {
-        guest.install(&installed::agent(agent)?, &format!("{PROVIDER_DIRECTORY}/{agent}"), 0o755)?;
+fn furnish(agents: Agents, guest: &Guest, addresses: &[IpAddr]) -> Result<()> {
+    match agents {
+        Agents::Own => {
+            for agent in ["postgresql", "primary-ips"] {
+                guest.install(&installed::agent(agent)?, &format!("{PROVIDER_DIRECTORY}/{agent}"), 0o755)?;
+            }
+            for name in NAMES {
+                guest.install(&installed::agent(PROGRAM)?, &format!("/usr/sbin/{name}"), 0o755)?;
+            }
+            guest.write_file(IP_FILE, ip_file(addresses), 0o644, Owner::Root)?;
+        }
+        Agents::Peers => {
+            for (change, file) in mends_for_pgsql() {
+                guest.text(&["sed", "-i", &change, file])?;
+            }
+        }
     }
-    for name in NAMES {
-        guest.install(&installed::agent(PROGRAM)?, &format!("/usr/sbin/{name}"), 0o755)?;
-    }
-    guest.write_file(IP_FILE, ip_file(addresses), 0o644, Owner::Root)?;
     guest.text(&["cp", "-a", &format!("/seed/{}", guest.name), HOME_IN_NODE])?;
     guest.text(&["chown", &format!("{USER}:nogroup"), HOME_IN_NODE])?;
     guest.text(&["chmod", "700", HOME_IN_NODE])?;
@@ -310,6 +340,34 @@ fn furnish(guest: &Guest, addresses: &[IpAddr]) -> Result<()> {
     guest.text(&["sed", "-i", &places, &format!("{HOME_IN_NODE}/data/postgresql.conf")])?;
     // A power cut soon after must not take it away.
     guest.text(&["sync"]).map(drop)
+}
+
+/// The chain of the peers, with monitors as often as this project's program configures its own.
+fn of_peers(cib: Cib, servers: &[Server], addresses: &[IpAddr]) -> Cib {
+    let servers: Vec<_> = servers.iter().map(|one| one.moved_to(&format!("{HOME_IN_NODE}/data"))).collect();
+    let database = contender::Contender::Pgsql.primitive(&servers);
+    let database = database.operation("monitor", "10s", "60s", Some(Role::Promoted)).operation(
+        "monitor",
+        "11s",
+        "60s",
+        Some(Role::Unpromoted),
+    );
+    let once = ["start", "stop", "promote", "demote", "notify"];
+    let database = once.iter().fold(database, |database, name| database.operation(name, "0s", "120s", None));
+    let address = |(number, address): (usize, &IpAddr)| {
+        Primitive::ocf(&format!("ip{number}"), "heartbeat", "IPaddr2")
+            .parameter("ip", &address.to_string())
+            .parameter("cidr_netmask", &network::IPV4_PREFIX.to_string())
+            .operation("monitor", "10s", "60s", None)
+    };
+    let addresses = Resource::Group("ips".to_owned(), addresses.iter().enumerate().map(address).collect());
+    let (drbd, file_system) = (Contender::Linbit.clone_of_r0(), Resource::Plain(file_system()));
+    let database = Resource::Promotable(database);
+    let cib = [&drbd, &file_system, &database, &addresses].into_iter().cloned().fold(cib, Cib::resource);
+    cib.property("priority-fencing-delay", "5s")
+        .follows(&file_system, &drbd)
+        .follows(&database, &file_system)
+        .follows_until_demoted(&addresses, &database)
 }
 
 /// What the operator's program prints for this pair.

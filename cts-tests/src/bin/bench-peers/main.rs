@@ -3,6 +3,7 @@
 //! A benchmark, not a test: it prints what was seen, and fails only where it could not measure.
 
 mod batch;
+mod chain;
 mod cluster;
 mod contender;
 mod drbd;
@@ -76,6 +77,12 @@ const SECTIONS: &[Section] = &[
         title: "One action of drbd in a guest (medians of pairs run in turn)",
         isolation: Isolation::Guests(&["drbd"]),
         measure: drbd::measure,
+    },
+    Section {
+        name: "chain",
+        title: "drbd, a file system, postgresql and 20 addresses in two guests, beside linbit:drbd, heartbeat:pgsql and 20 IPaddr2",
+        isolation: Isolation::Guests(cts_tests::vm::chain::PACKAGES),
+        measure: chain::measure,
     },
 ];
 

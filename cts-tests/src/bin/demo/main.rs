@@ -5,6 +5,7 @@ mod database;
 mod screen;
 mod services;
 mod steps;
+mod vm;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use cts_tests::isolation::{Isolation, enter};
 use cts_tests::postgres::{self, USUAL};
 use cts_tests::scenarios::Rig;
 use cts_tests::subject::Subject;
+use cts_tests::vm::chain;
 use cts_tests::{installed, wait};
 use nix::sys::signal::{SigSet, Signal};
 
@@ -30,17 +32,28 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 fn main() -> Result<()> {
     let keep = Arg::new("keep").long("keep").action(ArgAction::SetTrue);
+    let vm = Arg::new("vm").long("vm").action(ArgAction::SetTrue).conflicts_with("keep");
     let arguments = Command::new("cargo demo")
         .about("Starts a two-node Pacemaker cluster in namespaces of this machine and shows it failing over")
         .arg(keep.help("Leave the cluster up at the end, until Ctrl-C"))
+        .arg(vm.help("In virtual machines instead, with a real DRBD and a file system on it in place of the services"))
         .get_matches();
     if std::process::id() != 1 {
         postgres::tree(USUAL)?;
     }
+    if arguments.get_flag("vm") {
+        return enter(Isolation::Guests(chain::PACKAGES), || {
+            let screen = set()?;
+            vm::play(&screen)?;
+            println!("the end; nothing of the cluster remains");
+            Ok(())
+        });
+    }
     enter(Isolation::Cluster(&["primary-ips", "services", "postgresql"]), || demonstrate(arguments.get_flag("keep")))
 }
 
-fn demonstrate(keep: bool) -> Result<()> {
+/// The screen; a signal from now on ends the demonstration.
+fn set() -> Result<Screen> {
     let interrupts = block_interrupts()?;
     let screen = Screen::new();
     let ending = screen.clone();
@@ -51,6 +64,11 @@ fn demonstrate(keep: bool) -> Result<()> {
         println!("ended by {}; nothing of the cluster remains", signal.map_or("a signal", Signal::as_str));
         std::process::exit(130);
     });
+    Ok(screen)
+}
+
+fn demonstrate(keep: bool) -> Result<()> {
+    let screen = set()?;
     postgres::put_in_place(USUAL)?;
     let subject = Subject::greenarrow(IPV4, IPV6);
     screen.say(&format!(

@@ -4,7 +4,8 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use cts_tests::vm::chain::{ADDRESSES, Chain};
+use cts_tests::postgres::{self, USUAL};
+use cts_tests::vm::chain::{ADDRESSES, Agents, Chain};
 use cts_tests::vm::qemu;
 
 use crate::screen::Screen;
@@ -19,7 +20,8 @@ pub(crate) fn play(screen: &Screen) -> Result<()> {
     ));
     screen.say("configured by what `hvmail_ha configure --xml` prints");
     let began = Instant::now();
-    let chain = Chain::start()?;
+    postgres::put_in_place(USUAL)?;
+    let chain = Chain::start(Agents::Own)?;
     steps(&chain, screen, began).map_err(|error| error.context(chain.dump()))
 }
 

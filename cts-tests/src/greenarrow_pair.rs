@@ -196,3 +196,15 @@ impl Pair {
         Ok(locations.chain(sets.filter(|id| id.starts_with("hvmail-"))).collect())
     }
 }
+
+/// The program ended with this status, and said all of this.
+pub fn ends(output: &Output, status: i32, words: &[&str]) -> Result<()> {
+    let said = output.all();
+    ensure!(output.code() == Some(status), "{status} was expected: {}: {said}", output.status);
+    // On a screen a sentence goes on in the next line, below its column.
+    let flowing = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    for word in words {
+        ensure!(flowing.contains(word), "{word:?} is not said in:\n{said}");
+    }
+    Ok(())
+}

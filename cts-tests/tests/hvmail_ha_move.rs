@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cts_tests::cluster::SETTLE;
-use cts_tests::command::Output;
-use cts_tests::greenarrow_pair::{Pair, with_nodes, with_pair};
+use cts_tests::greenarrow_pair::{Pair, ends, with_nodes, with_pair};
 use cts_tests::network::{self, BRIDGE};
 use cts_tests::node::Node;
 use cts_tests::postgres_pair::address;
@@ -18,15 +17,6 @@ const REFUSED: i32 = 1;
 const UNKNOWN: i32 = 3;
 /// So many moves make a median.
 const MOVES: usize = 5;
-
-fn ends(output: &Output, status: i32, words: &[&str]) -> Result<()> {
-    let said = output.all();
-    ensure!(output.code() == Some(status), "{status} was expected: {}: {said}", output.status);
-    for word in words {
-        ensure!(said.contains(word), "{word:?} is not said in:\n{said}");
-    }
-    Ok(())
-}
 
 fn nothing_is_left(pair: &Pair) -> Result<()> {
     let left = pair.leftovers()?;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use cts_tests::cluster::SETTLE;
 use cts_tests::command::Output;
 use cts_tests::crm_mon::Status;
-use cts_tests::greenarrow_pair::{PROGRAM, Pair, with_pair};
+use cts_tests::greenarrow_pair::{PROGRAM, Pair, ends, with_pair};
 use cts_tests::node::{Node, Owner};
 use cts_tests::postgres::Server;
 use cts_tests::subject::IP_FILE;
@@ -21,17 +21,6 @@ const CRITICAL: i32 = 2;
 /// Where the agent keeps what it has refused, and the command what it permits.
 const STATE: &str = "/run/resource-agents";
 const PG_REWIND: &str = "/opt/postgresql/bin/pg_rewind";
-
-fn ends(output: &Output, status: i32, words: &[&str]) -> Result<()> {
-    let said = output.all();
-    ensure!(output.code() == Some(status), "{status} was expected: {}: {said}", output.status);
-    // On a screen a sentence goes on in the next line, below its column.
-    let flowing = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    for word in words {
-        ensure!(flowing.contains(word), "{word:?} is not said in:\n{said}");
-    }
-    Ok(())
-}
 
 fn set_rejoin(pair: &Pair, way: &str) -> Result<()> {
     let words = ["crm_resource", "--resource", "pg", "--set-parameter", "rejoin", "--parameter-value", way];

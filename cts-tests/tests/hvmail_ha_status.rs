@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use cts_tests::cluster::SETTLE;
 use cts_tests::command::{Output, command};
-use cts_tests::greenarrow_pair::{NAMES, PROGRAM, Pair, with_pair};
+use cts_tests::greenarrow_pair::{NAMES, PROGRAM, Pair, ends, with_pair};
 use cts_tests::node::{Node, Owner};
 use cts_tests::subject::IP_FILE;
 use cts_tests::{installed, packages, process, wait};
@@ -21,17 +21,6 @@ const OK: i32 = 0;
 const WARNING: i32 = 1;
 const CRITICAL: i32 = 2;
 const UNKNOWN: i32 = 3;
-
-fn ends(output: &Output, status: i32, words: &[&str]) -> Result<()> {
-    let said = output.all();
-    ensure!(output.code() == Some(status), "{status} was expected: {}: {said}", output.status);
-    // On a screen a sentence goes on in the next line, below its column.
-    let flowing = said.split_whitespace().collect::<Vec<_>>().join(" ");
-    for word in words {
-        ensure!(flowing.contains(word), "{word:?} is not said in:\n{said}");
-    }
-    Ok(())
-}
 
 fn status(pair: &Pair, node: &Node, arguments: &[&str]) -> Result<Output> {
     pair.run(node, &[&[PROGRAM, "status"], arguments].concat())

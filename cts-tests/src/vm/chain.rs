@@ -306,6 +306,9 @@ impl Outages {
 /// Two servers, made on the host, which is not emulated. The second is a copy of the first after its end: with less of the log it
 /// would refuse the promotion that DRBD may bring it.
 fn databases(agents: Agents) -> Result<[Server; 2]> {
+    for name in ["n1", "n2"] {
+        command(["rm", "-rf", &format!("{STATE}/{name}")]).text()?;
+    }
     let servers = [Server::new("n1", "127.0.0.1", Place::Here)?, Server::new("n2", "127.0.0.2", Place::Here)?];
     servers[0].initialise()?;
     if agents == Agents::Peers {

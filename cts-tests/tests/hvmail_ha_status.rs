@@ -184,8 +184,10 @@ fn primary_has_more(pair: &Pair) -> Result<()> {
     let alone = || Ok(old.sql("SHOW synchronous_standby_names")?.is_empty());
     wait::until("commits to wait for nobody", SETTLE, wait::TOOL, alone)?;
     let words = [&format!("the database on {} does not have all that was written", peer.name), "nothing was changed"];
-    let refused = || Ok(ends(&pair.run(peer, &["hvmail_make_primary", "--force"])?, 1, &words).is_ok());
-    wait::until("a standby that lacks something to be refused", SETTLE, wait::TOOL, refused)?;
+    // Before the standby's next monitor the command knows nothing of it: it would move, and put everything back.
+    let known = || Ok(ends(&pair.run(peer, &["hvmail_ha", "preflight", &peer.name])?, 1, &words[..1]).is_ok());
+    wait::until("it to be known that the standby lacks something", SETTLE, wait::TOOL, known)?;
+    ends(&pair.run(peer, &["hvmail_make_primary", "--force"])?, 1, &words)?;
     ends(&pair.run(primary, &["hvmail_make_secondary"])?, 1, &[&words[..], &["--stop"]].concat())?;
     thread::sleep(Duration::from_secs(1));
     old.refuse_standbys(&[&new.address], false)?;

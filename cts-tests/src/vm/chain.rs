@@ -40,6 +40,9 @@ const IP_FILE: &str = "/etc/hvmail_primary_ips";
 /// How long the chain may take to become what it should be; every link of it takes an emulated processor some seconds.
 const SETTLE: Duration = Duration::from_secs(180);
 
+/// How long the peers' may: its twenty addresses come one after the other.
+const PEERS_SETTLE: Duration = Duration::from_secs(480);
+
 /// How long one of the operator's commands may take.
 const COMMAND: Duration = Duration::from_secs(300);
 
@@ -134,10 +137,17 @@ impl Chain {
             last = self.ill(asked).unwrap_or_else(|error| Some(format!("{error:#}"))).unwrap_or_default();
             Ok(last.is_empty())
         };
-        let waited = wait::until("a healthy chain", SETTLE, self.pair.cluster.step, healthy);
+        let waited = wait::until("a healthy chain", self.patience(), self.pair.cluster.step, healthy);
         waited.with_context(|| format!("last seen: {last}"))?;
         self.pair.healthy()?;
         Ok(self.pair.primary()?.0)
+    }
+
+    fn patience(&self) -> Duration {
+        match self.agents {
+            Agents::Own => SETTLE,
+            Agents::Peers => PEERS_SETTLE,
+        }
     }
 
     /// What is not as it should be at the moment.
@@ -191,7 +201,7 @@ impl Chain {
             };
             Ok(false)
         };
-        let waited = wait::until(&format!("{} to serve", guest.name), SETTLE, self.pair.cluster.step, serves);
+        let waited = wait::until(&format!("{} to serve", guest.name), self.patience(), self.pair.cluster.step, serves);
         waited.with_context(|| format!("last seen: {last}"))?;
         self.pair.goes_on()?;
         let asked = Instant::now();

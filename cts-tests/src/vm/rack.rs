@@ -46,6 +46,10 @@ impl Rack {
     /// PostgreSQL, for one.
     pub fn start_with(count: u8, trees: &[(&Path, &str)]) -> Result<Self> {
         let directory = Path::new(isolation::STATE).join("guests");
+        if directory.exists() {
+            // Of guests that are gone.
+            fs::remove_dir_all(&directory)?;
+        }
         fs::create_dir_all(&directory)?;
         let logs = logs()?;
         let image = Image::current()?;

@@ -62,13 +62,20 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
 
 /// How fit it is before it has streamed: by what the nodes are known to have, and by what the server was.
 fn score(run: &Run, settings: &Settings, was_primary: bool) -> Result<i32> {
+    // First, for it holds whether or not the cluster can be asked.
+    if was_primary {
+        record::note_was_primary(&run.store)?;
+    }
     if let Some(author) = lacking::of_this_node(run)? {
         run.log.info(&format!("{author} wrote what this node lacks; it is not promoted before it has that"));
         record::note_lacking(run, Some(&author));
         return Ok(NEVER);
     }
+    if was_primary {
+        return Ok(WAS_PRIMARY);
+    }
     // A primary that was demoted and then stopped has left the directory of a standby.
-    if was_primary || lacking::is_author(run, settings)? {
+    if lacking::is_author(run, settings)? {
         record::note_was_primary(&run.store)?;
         return Ok(WAS_PRIMARY);
     }

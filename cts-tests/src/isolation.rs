@@ -3,23 +3,21 @@
 //! The current executable is started again under unshare(1) in mount, network and PID namespaces of its own; as PID 1
 //! of the latter it takes every process with it when it ends, however it ends (pid_namespaces(7)).
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Write, pipe};
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::sync::OnceLock;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
-use nix::fcntl::{Flock, FlockArg};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::geteuid;
 
 use crate::command::{Command, command};
+use crate::machine_lock::{self, Company};
 use crate::vm::image::Image;
-use crate::{installed, network, packages, process};
+use crate::{installed, network, packages};
 
 /// Where the state of a rig lives: a tmpfs in the private mount namespace, over a directory that the distribution
 /// ships empty and that no program of the nodes uses.
@@ -28,9 +26,6 @@ pub const STATE: &str = "/var/local";
 /// Set for the inner run; its value is the kind of isolation.
 const INSIDE: &str = "CTS_TESTS_INSIDE";
 
-/// Two rigs at once would share two cores and slow each other into false fencing.
-const MACHINE_LOCK: &str = "/run/lock";
-
 /// Packages and programs are looked after once in a process, not once a test; for nodes, and for guests.
 static PREPARED: [OnceLock<Result<(), String>>; 2] = [const { OnceLock::new() }; 2];
 
@@ -38,7 +33,7 @@ static PREPARED: [OnceLock<Result<(), String>>; 2] = [const { OnceLock::new() };
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
     /// A cluster: packages are installed, the rig's programs and these agents of the workspace are built, the
-    /// machine-wide lock is held, the bridge is there.
+    /// lock of the machine is held, the bridge is there.
     Cluster(&'static [&'static str]),
     /// Guests of the second rig: the same, with the packages of a hypervisor and an image for the guests, and without the
     /// bridge.
@@ -72,7 +67,7 @@ pub fn enter(isolation: Isolation, body: impl FnOnce() -> Result<()>) -> Result<
     ensure!(geteuid().is_root(), "namespaces, bridges and mounts need root: run this as root (or with sudo -E)");
     let _lock = match isolation {
         Isolation::Cluster(agents) | Isolation::Guests(agents) => {
-            if thread::current().name() == Some("main") {
+            if is_program() {
                 writeln!(std::io::stderr(), "building the programs of the nodes (a minute, the first time)")?;
             }
             let guests = matches!(isolation, Isolation::Guests(_));
@@ -82,7 +77,9 @@ pub fn enter(isolation: Isolation, body: impl FnOnce() -> Result<()>) -> Result<
             let prepared =
                 PREPARED[usize::from(guests)].get_or_init(|| prepare().map_err(|error| format!("{error:#}")));
             prepared.as_ref().map_err(|reason| anyhow!("{reason}"))?;
-            let lock = lock_machine()?;
+            // What a program does is measured, or shown.
+            let company = if is_program() { Company::None } else { Company::Another };
+            let lock = machine_lock::lock(guests, company)?;
             if guests {
                 Image::build()?;
             }
@@ -94,6 +91,11 @@ pub fn enter(isolation: Isolation, body: impl FnOnce() -> Result<()>) -> Result<
         Some("main") | None => run_program(isolation),
         Some(test) => run_test(isolation, test),
     }
+}
+
+/// Not a test: each of those has a thread of its own.
+fn is_program() -> bool {
+    thread::current().name() == Some("main")
 }
 
 /// `setpriv` ends the inner side even when the outer process is killed outright.
@@ -134,32 +136,6 @@ fn run_test(isolation: Isolation, test: &str) -> Result<()> {
     ensure!(ran, "the isolated run did not find the test `{test}` or died in it ({status})");
     ensure!(status.success(), "the isolated run of `{test}` failed ({status}); its output is above");
     Ok(())
-}
-
-/// Waits for the machine-wide lock and says for whom.
-fn lock_machine() -> Result<Flock<File>> {
-    let open = || File::open(MACHINE_LOCK).with_context(|| format!("cannot open {MACHINE_LOCK}"));
-    if let Ok(lock) = Flock::lock(open()?, FlockArg::LockExclusiveNonblock) {
-        return Ok(lock);
-    }
-    let holder = holder_of(Path::new(MACHINE_LOCK))?.unwrap_or_else(|| "another process".into());
-    writeln!(std::io::stderr(), "one cluster at a time on this machine: waiting for {holder}")?;
-    match Flock::lock(open()?, FlockArg::LockExclusive) {
-        Ok(lock) => Ok(lock),
-        Err((_, error)) => bail!("cannot lock {MACHINE_LOCK}: {error}"),
-    }
-}
-
-/// Who holds a flock on a file, from /proc/locks (proc_locks(5): `…: FLOCK ADVISORY WRITE PID MAJ:MIN:INODE …`).
-fn holder_of(path: &Path) -> Result<Option<String>> {
-    let inode = format!(":{}", fs::metadata(path)?.ino());
-    let locks = fs::read_to_string("/proc/locks")?;
-    let pid = locks.lines().find_map(|line| {
-        let words: Vec<_> = line.split_whitespace().collect();
-        let held = words.get(1) == Some(&"FLOCK") && words.get(5).is_some_and(|file| file.ends_with(&inode));
-        held.then(|| words.get(4)?.parse::<u32>().ok()).flatten()
-    });
-    Ok(pid.map(|pid| format!("process {pid} ({})", process::arguments(pid).join(" "))))
 }
 
 fn furnish(isolation: Isolation) -> Result<()> {

@@ -27,6 +27,7 @@ pub mod greenarrow;
 pub mod greenarrow_pair;
 pub mod installed;
 pub mod isolation;
+mod machine_lock;
 pub mod network;
 pub mod node;
 pub mod observer;

@@ -241,6 +241,8 @@ pub fn planned_move(rig: &Rig) -> Result<Outage> {
     rig.cluster.move_to(&id, rig.subject.main.is_promotable(), peer)?;
     moved(rig, peer)?;
     let outage = rig.observer.outage(began, Instant::now());
+    // Until everything that follows the addresses is there too, it would count for the node it is on.
+    rig.cluster.wait_idle()?;
     rig.cluster.clear(&id)?;
     ensure!(rig.healthy()?.name == peer.name, "the addresses did not stay on {}", peer.name);
     rig.unfenced(began)?;

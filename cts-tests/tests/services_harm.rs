@@ -143,6 +143,17 @@ fn critical_supervise_killed(rig: &Rig) -> Result<Outage> {
     Ok(outage)
 }
 
+/// These processes run, and no others. One that a service has just forked, and that is gone at once, is seen too, hence the wait.
+fn run(services: &Supervision<'_>, expected: &[(String, u32)]) -> Result<()> {
+    let mut seen = Vec::new();
+    let run = || {
+        seen = services.running()?;
+        Ok(seen == expected)
+    };
+    let waited = wait::until("the services to be as expected", MONITORS, wait::TOOL, run);
+    waited.map(drop).with_context(|| format!("expected {expected:?}, found {seen:?}"))
+}
+
 /// Kills a supervise, and sees its service run once under a new one, with all others as they were, on the same node.
 fn put_right(rig: &Rig, service: &str) -> Result<Outage> {
     undisturbed(rig, |holder| {
@@ -158,8 +169,7 @@ fn put_right(rig: &Rig, service: &str) -> Result<Outage> {
         let mut expected: Vec<_> = before.into_iter().filter(|(name, _)| name != service).collect();
         expected.push((service.to_owned(), new));
         expected.sort();
-        ensure!(services.running()? == expected, "expected {expected:?}, found {:?}", services.running()?);
-        Ok(())
+        run(&services, &expected)
     })
 }
 
@@ -170,7 +180,7 @@ fn svscan_killed(rig: &Rig) -> Result<Outage> {
         let running = services(holder).running()?;
         services(holder).kill_svscan()?;
         wait_degraded(rig, holder, "no svscan runs in /service")?;
-        ensure!(services(holder).running()? == running, "the services are not those that ran before");
+        run(&services(holder), &running)?;
         Ok(())
     })?;
     // With the resource's next restart there is a new one.

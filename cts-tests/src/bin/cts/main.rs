@@ -32,7 +32,11 @@ fn main() -> Result<ExitCode> {
     }
     let chosen = chosen(&arguments.get_many("name").unwrap_or_default().cloned().collect::<Vec<String>>())?;
     ensure!(geteuid().is_root(), "the checks start clusters and install packages: run this as root (or with sudo -E)");
-    packages::require(&[packages::CLUSTER, packages::CHECKS].concat())?;
+    let rigs = [packages::GUEST, packages::HYPERVISOR, packages::SSH].concat();
+    let clusters = chosen.iter().any(|check| matches!(check.kind, Kind::Clusters(_)));
+    // All at once: apt-get has a lock, and checks that run at the same time would meet there.
+    let rigs = if clusters { rigs.as_slice() } else { &[] };
+    packages::require(&[packages::CLUSTER, packages::CHECKS, rigs].concat())?;
     if chosen.iter().any(|check| check.name == "deny") {
         require_cargo_deny()?;
     }

@@ -5,9 +5,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 
 use super::drbd::{R0, device, wait_device};
+use super::drbd_losses;
 use super::drbd_pair::{CLONE, CONFIGURATION, CONSTRAINT, PLACE, Pair, RESOURCE};
 use super::guest::Guest;
 use super::switch::Link;
@@ -28,21 +29,21 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("drbd.conf broken, then stopped", broken_configuration),
     ("demote while the device is held open", demoted_while_busy),
     ("Primary before Pacemaker knew", primary_before_pacemaker),
-    ("split brain, and out of it by what is said", split_brain),
-    ("partition", partition),
-    ("partition, and fencing is slow", partition_with_slow_fencing),
-    ("Primary killed", primary_killed),
-    ("Primary killed while the other is Outdated", primary_killed_while_alone),
-    ("Primary killed while the other is Inconsistent", primary_killed_in_a_resync),
+    ("split brain, and out of it by what is said", drbd_losses::split_brain),
+    ("partition", drbd_losses::partition),
+    ("partition, and fencing is slow", drbd_losses::partition_with_slow_fencing),
+    ("Primary killed", drbd_losses::primary_killed),
+    ("Primary killed while the other is Outdated", drbd_losses::primary_killed_while_alone),
+    ("Primary killed while the other is Inconsistent", drbd_losses::primary_killed_in_a_resync),
     ("module missing at boot", module_missing),
     ("fencing constraint left behind", constraint_left_behind),
-    ("both guests killed", both_killed),
+    ("both guests killed", drbd_losses::both_killed),
 ];
 
 /// How long nothing may be promoted that has no good data, to be believed.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-fn shell(guest: &Guest, line: &str) -> Result<String> {
+pub(super) fn shell(guest: &Guest, line: &str) -> Result<String> {
     guest.text(&["bash", "-c", line])
 }
 
@@ -79,7 +80,7 @@ pub fn replication_cut(pair: &Pair) -> Result<()> {
 }
 
 /// Cuts the replication link, and waits until the Primary writes alone.
-fn alone(pair: &Pair) -> Result<(&Guest, &Guest)> {
+pub(super) fn alone(pair: &Pair) -> Result<(&Guest, &Guest)> {
     let (primary, secondary) = pair.primary()?;
     pair.cluster.rack.cut(Link::Replication);
     wait::until("the handler's constraint", SETTLE, pair.cluster.step, || pair.fenced_off())?;
@@ -151,7 +152,7 @@ fn disk_fails(pair: &Pair, victim: &Guest, other: &Guest) -> Result<()> {
 }
 
 /// Makes a resync last long enough to be looked at.
-fn slow_resync(pair: &Pair) -> Result<(&Guest, &Guest)> {
+pub(super) fn slow_resync(pair: &Pair) -> Result<(&Guest, &Guest)> {
     pair.cluster.rack.each(|guest| rate(guest, "400k"))?;
     let (primary, secondary) = alone(pair)?;
     shell(primary, &format!("dd if=/dev/urandom of={PLACE}/large bs=1M count=12 conv=fsync"))?;
@@ -162,7 +163,7 @@ fn slow_resync(pair: &Pair) -> Result<(&Guest, &Guest)> {
     Ok((primary, secondary))
 }
 
-fn rate(guest: &Guest, rate: &str) -> Result<()> {
+pub(super) fn rate(guest: &Guest, rate: &str) -> Result<()> {
     guest.text(&["drbdadm", "disk-options", &format!("--resync-rate={rate}"), R0.name]).map(drop)
 }
 
@@ -187,7 +188,7 @@ fn resync_interrupted(pair: &Pair) -> Result<()> {
 }
 
 /// Looks on for a while.
-fn never_promoted(guest: &Guest, patience: Duration) -> Result<()> {
+pub(super) fn never_promoted(guest: &Guest, patience: Duration) -> Result<()> {
     let began = Instant::now();
     while began.elapsed() < patience {
         let one = device(guest, 0).ok().flatten();
@@ -269,138 +270,6 @@ fn primary_before_pacemaker(pair: &Pair) -> Result<()> {
     pair.fenced(began, &[])
 }
 
-/// Behind the cluster's back both write without each other. The Primary's agent says what to do to keep its data, and that is
-/// done.
-fn split_brain(pair: &Pair) -> Result<()> {
-    let began = Instant::now();
-    let (primary, secondary) = alone(pair)?;
-    let write = "dd if=/dev/urandom of=/dev/drbd0 bs=4096 count=1 seek=100 oflag=direct";
-    let fencing = |how: &str| format!("drbdadm disk-options --fencing={how} r0");
-    let (off, on) = (fencing("dont-care"), fencing("resource-and-stonith"));
-    shell(secondary, &format!("{off} && drbdadm primary r0 && {write} && drbdadm secondary r0 && {on}"))?;
-    pair.cluster.rack.mend();
-    let apart = |one: &super::drbd::Device| one.connection == "StandAlone";
-    wait_device(primary, 0, "kept from its peer", apart)?;
-    let said = pair.said(primary, &["SPLIT BRAIN", "What to do is in the log"]).and_then(|_| commands(primary));
-    // Whether the agent says so or not, the pair is to be whole again.
-    let usual = || {
-        let discard = "drbdadm disconnect r0; drbdadm secondary r0; drbdadm connect --discard-my-data r0";
-        (discard.to_owned(), "drbdadm connect r0".to_owned())
-    };
-    let (there, here) = said.as_ref().map_or_else(|_| usual(), Clone::clone);
-    never_promoted(secondary, Duration::from_secs(2))?;
-    shell(secondary, &there)?;
-    if device(primary, 0)?.is_some_and(|one| apart(&one)) {
-        shell(primary, &here)?;
-    }
-    let healthy = pair.healthy()?;
-    ensure!(healthy.name == primary.name, "the Primary was moved");
-    pair.fenced(began, &[])?;
-    said.map(drop)
-}
-
-/// What the log says: `To keep the data of this node: on the other `A`, and here `B`. To keep …`
-fn commands(guest: &Guest) -> Result<(String, String)> {
-    let log = shell(guest, "grep -a 'drbd(drbd).*To keep the data of this node' /var/log/pacemaker/pacemaker.log")?;
-    let line = log.lines().last().unwrap_or_default();
-    let way = line.split_once("To keep the data of this node").map(|(_, way)| way);
-    let mut quoted = way.with_context(|| format!("no way out in {line:?}"))?.split('`').skip(1).step_by(2);
-    let mut next = || quoted.next().map(str::to_owned).with_context(|| format!("no command in {line:?}"));
-    Ok((next()?, next()?))
-}
-
-fn cut_everything(pair: &Pair) {
-    for link in Link::ALL {
-        pair.cluster.rack.cut(link);
-    }
-}
-
-/// Both links are cut: the Secondary is fenced.
-pub fn partition(pair: &Pair) -> Result<()> {
-    let (began, (primary, secondary)) = (Instant::now(), pair.primary()?);
-    cut_everything(pair);
-    pair.fenced(began, &[&secondary.name])?;
-    pair.cluster.rack.mend();
-    pair.serves(primary)
-}
-
-/// Until the other is known to be dead nothing is written: it might be promoted, and then that would be lost.
-fn partition_with_slow_fencing(pair: &Pair) -> Result<()> {
-    let (began, (primary, secondary)) = (Instant::now(), pair.primary()?);
-    // Longer than the fencing takes: otherwise each shoots the other (Pacemaker Explained, "priority-fencing-delay").
-    delay(pair, "25s")?;
-    pair.cluster.rack.power.slowness(Duration::from_secs(15));
-    cut_everything(pair);
-    let played = until_fenced(pair, primary, secondary, began);
-    pair.cluster.rack.power.slowness(Duration::ZERO);
-    pair.cluster.rack.mend();
-    let served = played.and_then(|()| pair.serves(primary));
-    // The guest that was fenced answers only when its cluster runs again.
-    pair.healthy()?;
-    delay(pair, "5s")?;
-    served
-}
-
-fn delay(pair: &Pair, delay: &str) -> Result<()> {
-    pair.cluster.tool(&["crm_attribute", "--name", "priority-fencing-delay", "--update", delay])?;
-    pair.cluster.wait_idle()
-}
-
-fn until_fenced(pair: &Pair, primary: &Guest, secondary: &Guest, began: Instant) -> Result<()> {
-    let power = &pair.cluster.rack.power;
-    wait_device(primary, 0, "without its peer", |one| one.connection != "Connected")?;
-    // What was on its way then has arrived.
-    thread::sleep(Duration::from_secs(2));
-    let alone = Instant::now();
-    wait::until("a fencing", SETTLE, wait::TOOL, || {
-        let role = device(secondary, 0).ok().flatten().map(|one| one.role);
-        ensure!(role.is_none_or(|role| role != "Primary"), "{} was promoted in a partition", secondary.name);
-        Ok(!power.since(began).is_empty())
-    })?;
-    let done = power.since(began)[0].done;
-    ensure!(done - alone > Duration::from_secs(5), "the fencing was not slow: {:?}", done - alone);
-    ensure!(!pair.stream.wrote_between(alone, done), "the Primary wrote alone before the other was dead");
-    pair.fenced(began, &[&secondary.name])
-}
-
-/// The Primary's guest loses its power: the other is promoted.
-pub fn primary_killed(pair: &Pair) -> Result<()> {
-    let (began, (primary, secondary)) = (Instant::now(), pair.primary()?);
-    primary.power_cut()?;
-    pair.serves(secondary)?;
-    pair.fenced(began, &[&primary.name])
-}
-
-/// The Primary wrote alone, and dies. The other lacks what it wrote, and is not promoted before the Primary is back.
-fn primary_killed_while_alone(pair: &Pair) -> Result<()> {
-    let began = Instant::now();
-    let (primary, secondary) = alone(pair)?;
-    killed_and_back(pair, primary, secondary)?;
-    pair.fenced(began, &[&primary.name])
-}
-
-/// The Primary dies while the other's data is not whole.
-fn primary_killed_in_a_resync(pair: &Pair) -> Result<()> {
-    let began = Instant::now();
-    let (primary, secondary) = slow_resync(pair)?;
-    killed_and_back(pair, primary, secondary)?;
-    pair.cluster.rack.each(|guest| rate(guest, "100M"))?;
-    pair.fenced(began, &[&primary.name])
-}
-
-fn killed_and_back(pair: &Pair, primary: &Guest, secondary: &Guest) -> Result<()> {
-    let power = &pair.cluster.rack.power;
-    let began = Instant::now();
-    power.restart_after(Some(PATIENCE));
-    primary.power_cut()?;
-    wait::until("the Primary to be fenced", SETTLE, wait::QUICK, || Ok(!power.since(began).is_empty()))?;
-    power.restart_after(Some(Duration::from_millis(500)));
-    never_promoted(secondary, PATIENCE)?;
-    pair.cluster.rack.mend();
-    // Once it has what it lacked, the other may be the one.
-    pair.goes_on()
-}
-
 /// After a kernel upgrade, say. The guest says what is missing, the other serves, and the module is all it takes.
 fn module_missing(pair: &Pair) -> Result<()> {
     let (began, (primary, secondary)) = (Instant::now(), pair.primary()?);
@@ -427,19 +296,4 @@ fn module_missing(pair: &Pair) -> Result<()> {
     ensure!(healthy.name == primary.name, "the Primary was moved");
     pair.fenced(began, &[&secondary.name])?;
     said.map(drop)
-}
-
-/// The power of the whole room, in the middle of writing; it comes back everywhere.
-fn both_killed(pair: &Pair) -> Result<()> {
-    let began = Instant::now();
-    for guest in &pair.cluster.nodes {
-        guest.power_cut()?;
-    }
-    pair.cluster.rack.each(|guest| {
-        guest.power_on()?;
-        guest.wait_up()?;
-        guest.start_cluster()
-    })?;
-    pair.healthy()?;
-    pair.fenced(began, &[])
 }

@@ -9,6 +9,7 @@ pub mod chain;
 pub mod channel;
 pub mod cluster;
 pub mod drbd;
+pub mod drbd_losses;
 pub mod drbd_pair;
 pub mod drbd_scenarios;
 pub mod errand;

@@ -9,6 +9,7 @@ mod host;
 mod model;
 mod options;
 mod pcs;
+mod preference;
 mod text;
 mod xml;
 

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::configure::agents::{Agent, Operation};
-use crate::configure::found::{End, Found, Resource, yes};
+use crate::configure::found::{self, End, Found, Resource, yes};
 use crate::configure::model::{Colocation, Member, Model, Order, Place, Primitive, Step, value};
+use crate::configure::preference::{Preference, score_of};
 use crate::configure::text::{assigned, operation, quoted};
 use crate::configure::{crm, pcs};
 
@@ -37,6 +38,9 @@ pub(crate) fn differences(model: &Model, found: &Found) -> Vec<Difference> {
     let present: Vec<_> = there.iter().filter_map(|(member, resource)| Some((*member, (*resource)?))).collect();
     for pair in present.windows(2) {
         links(pair[0], pair[1], found, &mut all);
+    }
+    if let Some(wish) = &model.preference {
+        led(wish, &present, found, &mut all);
     }
     let wishes = model.orders.iter().filter(|one| !one.mandatory);
     wishes.for_each(|wish| starts(wish, &present, found, &mut all));
@@ -284,6 +288,42 @@ fn links(first: There, then: There, found: &Found, all: &mut Vec<Difference>) {
         let one = Order { id, first: step(first), then: step(then), mandatory: true };
         let what = format!("nothing makes {} wait for {}", named(then), named(first));
         add(all, what, format!("pcs {}, or: crm configure {}", pcs::order(&one), crm::order(&one)));
+    }
+}
+
+/// The head of the chain and the database, by whatever they are called.
+fn led(wish: &Preference, present: &[There], found: &Found, all: &mut Vec<Difference>) {
+    let database = present.iter().find(|(member, _)| score_of(&member.primitive.id) == wish.attribute);
+    let (Some(head), Some(database)) = (present.iter().find(|(member, _)| member.place() == wish.head), database)
+    else {
+        return;
+    };
+    let attribute = score_of(&database.1.id);
+    let fits = |one: &&found::Preference| {
+        let role = if wish.head.promoted { one.head.role == "Promoted" } else { one.head.role != "Promoted" };
+        role && top(found, &one.head.id) == head.1.top && one.attribute == attribute
+    };
+    let (head, id) = (*head, &database.1.id);
+    match found.preferences.iter().find(fits) {
+        Some(one) if one.defined => {}
+        Some(one) => {
+            let what = format!("{} bars {} from a node where {id} has no score yet", one.id, named(head));
+            add(
+                all,
+                what,
+                format!("its rule needs the condition: defined {attribute} (crm configure edit {})", one.id),
+            );
+        }
+        None => {
+            let place = Place { id: head.1.top.clone(), promoted: wish.head.promoted };
+            let one = Preference { id: format!("{}-where-{id}", head.1.id), head: place, attribute };
+            let what = format!(
+                "nothing brings {} to the node with the better database: where {id} has less of the log it refuses, twice, \
+                 and is barred",
+                named(head)
+            );
+            add(all, what, format!("pcs {}, or: crm configure {}", pcs::preference(&one), crm::preference(&one)));
+        }
     }
 }
 

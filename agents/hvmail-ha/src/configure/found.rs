@@ -12,6 +12,7 @@ use crate::xml::Element;
 pub(crate) struct Found {
     pub(crate) nodes: Vec<String>,
     pub(crate) resources: Vec<Resource>,
+    pub(crate) preferences: Vec<Preference>,
     pub(crate) colocations: Vec<(End, End)>,
     pub(crate) orders: Vec<Order>,
     pub(crate) properties: Vec<Pair>,
@@ -34,6 +35,17 @@ pub(crate) struct Resource {
     /// Its own, then what it has from the group or clone.
     pub(crate) meta: Vec<Pair>,
     pub(crate) operations: Vec<Operation>,
+}
+
+/// A place by the value of a node attribute: a location with a rule that has `score-attribute`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Preference {
+    pub(crate) id: String,
+    /// What is placed, in which role.
+    pub(crate) head: End,
+    pub(crate) attribute: String,
+    /// Only where the attribute has a value.
+    pub(crate) defined: bool,
 }
 
 /// What is first, and what is then.
@@ -73,6 +85,9 @@ impl Found {
             for child in &resources.children {
                 gather(child, &Place::default(), &templates, &mut found.resources);
             }
+        }
+        for one in configuration.at(&["constraints", "rsc_location"]) {
+            found.preferences.extend(one.children("rule").filter_map(|rule| preference(one, rule)));
         }
         for one in configuration.at(&["constraints", "rsc_colocation"]) {
             found.colocations.extend(colocation(one));
@@ -200,6 +215,18 @@ pub(crate) fn yes(word: &str) -> bool {
 fn end(element: &Element, id: &str, role: &str) -> End {
     let role = if element.get(role) == "Master" { "Promoted" } else { element.get(role) };
     End { id: element.get(id).to_owned(), role: role.to_owned() }
+}
+
+fn preference(location: &Element, rule: &Element) -> Option<Preference> {
+    let attribute = rule.text("score-attribute")?;
+    let mut conditions = rule.children("expression");
+    let defined = |one: &Element| one.get("attribute") == attribute && one.get("operation") == "defined";
+    Some(Preference {
+        id: location.get("id").to_owned(),
+        head: End { id: location.get("rsc").to_owned(), ..end(rule, "", "role") },
+        defined: conditions.any(defined) && rule.get("boolean-op") != "or",
+        attribute,
+    })
 }
 
 /// Of a colocation that lets nothing run elsewhere. Sets are taken as all with all: together is what they mean.

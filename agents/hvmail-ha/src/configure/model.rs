@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use crate::configure::agents::{Agent, Operation};
 use crate::configure::options::{Fence, Mount, Options};
+use crate::configure::preference::{self, Preference};
 
 /// Two names, or a name and its value.
 pub(crate) type Pair = (String, String);
@@ -28,6 +29,7 @@ pub(crate) struct Model {
     pub(crate) chain: Vec<Member>,
     /// Where a fencing device is not to run: its id and the node that it switches off.
     pub(crate) apart: Vec<Pair>,
+    pub(crate) preference: Option<Preference>,
     pub(crate) colocations: Vec<Colocation>,
     pub(crate) orders: Vec<Order>,
     /// Defaults of all resources.
@@ -110,7 +112,7 @@ impl Member {
         format!("{}{suffix}", self.primitive.id)
     }
 
-    fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         Place { id: self.id(), promoted: self.clone.is_some() }
     }
 
@@ -146,6 +148,7 @@ impl Model {
             apart,
             colocations: colocations.collect(),
             orders,
+            preference: preference::of(&chain),
             chain,
             defaults: pairs([("resource-stickiness", STICKINESS)]),
             alerts: options

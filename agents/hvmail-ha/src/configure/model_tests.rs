@@ -74,6 +74,20 @@ fn a_full_pair_is_a_chain_in_its_order() {
 }
 
 #[test]
+fn the_database_says_where_the_head_of_the_chain_goes() {
+    let of = |options: Options| {
+        let preference = Model::of(&options).unwrap().preference?;
+        Some((preference.head.id, preference.head.promoted, preference.attribute))
+    };
+    let led = |head: &str, promoted| Some((head.to_owned(), promoted, "master-pg".to_owned()));
+    assert_eq!(of(full()), led("drbd-clone", true));
+    assert_eq!(of(Options { drbd: Vec::new(), ..full() }), led("fs-srv-greenarrow", false));
+    // Where it is the head itself, its own score is what counts.
+    assert_eq!(of(Options { drbd: Vec::new(), mounts: Vec::new(), ..full() }), None);
+    assert_eq!(of(Options { database: None, settings: Vec::new(), ..full() }), None);
+}
+
+#[test]
 fn parameters_are_what_is_no_default_and_what_was_set() {
     let model = Model::of(&full()).unwrap();
     let of = |kind: &str| &model.chain.iter().find(|one| one.primitive.kind == kind).unwrap().primitive.parameters;

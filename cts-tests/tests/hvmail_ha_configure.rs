@@ -24,10 +24,13 @@ const EMPTY: &str = "<cib crm_feature_set=\"3.3.0\" validate-with=\"pacemaker-3.
 /// A value that every form has to quote; of a parameter that the fence agent of the rig has.
 const AWKWARD: &str = "plug=it's \"a\" $x `id` & <y> \\\\ #z";
 
-/// What pcs says of every constraint that it adds, of every location in a file, and of every default; and Pacemaker of a
-/// cluster without fencing.
-const NOISE: &[&str] =
-    &["Adding ", "Validation for node existence", "Defaults do not apply to resources which override"];
+/// What pcs says of every constraint that it adds, of every location in a file, of a rule (0.12), and of every default.
+const NOISE: &[&str] = &[
+    "Adding ",
+    "Validation for node existence",
+    "Specifying a rule as multiple arguments is deprecated",
+    "Defaults do not apply to resources which override",
+];
 
 /// Of corosync.conf what the host is asked for.
 const NODELIST: &str = "nodelist {\n node {\n ring0_addr: 192.0.2.1\n name: n1\n }\n node {\n ring0_addr: 192.0.2.2\n \
@@ -45,6 +48,7 @@ fn wishes() -> [Wish; 2] {
     full.extend(words(&["--drbd", "mail", "--drbd", "web", "--mount", "/dev/drbd0:/srv/a:xfs:noatime", "--database"]));
     full.extend(words(&["--ip-file", "--services", "--set", "services:critical=hvmail-httpd hvmail-qmail-smtpd2"]));
     full.extend(words(&["--set", "postgresql:control=daemontools", "--alert", "/usr/local/bin/tell the.sh"]));
+    full.extend(words(&["--fencing-delay=20"]));
     full.extend(["n1", "n2"].map(|node| format!("--fence={node}=fence_rig:{AWKWARD}")));
     let minimal = [words(&nodes), words(&["--ip-file=/etc/ips", "--without-fencing"])].concat();
     [Wish { name: "full", words: full }, Wish { name: "minimal", words: minimal }]

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::configure::agents::{Agent, Operation};
 use crate::configure::found::{self, End, Found, Resource, yes};
-use crate::configure::model::{Colocation, Member, Model, Order, Place, Primitive, Step, value};
+use crate::configure::model::{Colocation, FENCING_DELAY, Member, Model, Order, Place, Primitive, Step, value};
 use crate::configure::preference::{Preference, score_of};
 use crate::configure::text::{assigned, operation, quoted};
 use crate::configure::{crm, pcs};
@@ -60,6 +60,12 @@ fn fencing(model: &Model, found: &Found, all: &mut Vec<Difference>) {
     if !enabled.is_none_or(yes) {
         let what = format!("stonith-enabled=false: there is no fencing: {}", model.breaks.join("; "));
         add(all, what, "with a device for each node: crm_attribute --name stonith-enabled --update true");
+    }
+    if let Some(wish) = model.fencing_delay
+        && value(&found.properties, FENCING_DELAY).and_then(number).unwrap_or(0) == 0
+    {
+        let what = format!("{FENCING_DELAY} is not set: nodes that lose each other may both switch the other off");
+        add(all, what, format!("crm_attribute --name {FENCING_DELAY} --update {wish}s"));
     }
     let devices: Vec<_> = found.resources.iter().filter(|one| one.agent.starts_with("stonith:")).collect();
     for node in &model.nodes {
@@ -177,10 +183,12 @@ fn of_meta(wanted: &Primitive, resource: &Resource, found: &Found, all: &mut Vec
         if is.is_some_and(|is| number(is).is_some_and(|number| number > 0)) {
             continue;
         }
-        let why = if name == "migration-threshold" {
-            "when it fails it is recovered where it is, again and again, however ready the other node is"
-        } else {
-            "a node where it has failed stays barred until somebody cleans up"
+        let why = match name.as_str() {
+            "migration-threshold" => {
+                "when it fails it is recovered where it is, again and again, however ready the other node is"
+            }
+            "priority" => "the Primary's fencing is delayed no more than the other's",
+            _ => "a node where it has failed stays barred until somebody cleans up",
         };
         let is = is.map_or_else(|| format!("{name} is not set"), |is| format!("{name}={is}"));
         let remedy = format!("crm_resource --resource {id} --meta --set-parameter {name} --parameter-value {wish}");
@@ -189,7 +197,7 @@ fn of_meta(wanted: &Primitive, resource: &Resource, found: &Found, all: &mut Vec
 }
 
 /// The number that a text begins with; none for INFINITY.
-fn number(text: &str) -> Option<u64> {
+pub(crate) fn number(text: &str) -> Option<u64> {
     let digits: String = text.trim().chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }

@@ -33,9 +33,19 @@ fn what_is_printed_is_as_it_should_be() {
 /// What is replaced in the XML that is printed, and what has to be said then.
 const CHANGES: &[(&str, &str, &[&str])] = &[
     (
-        "value=\"true\"/>\n    </cluster_property_set>",
-        "value=\"false\"/></cluster_property_set>",
+        "name=\"stonith-enabled\" value=\"true\"",
+        "name=\"stonith-enabled\" value=\"false\"",
         &["stonith-enabled=false", "both become Primary", "crm_attribute --name stonith-enabled"],
+    ),
+    (
+        "name=\"priority-fencing-delay\" value=\"20s\"",
+        "name=\"priority-fencing-delay\" value=\"0\"",
+        &["priority-fencing-delay is not set", "crm_attribute --name priority-fencing-delay --update 20s"],
+    ),
+    (
+        "name=\"priority\" value=\"1\"",
+        "name=\"priority\" value=\"0\"",
+        &["drbd: priority=0: the Primary's fencing is delayed no more than the other's", "--set-parameter priority"],
     ),
     (
         "name=\"pcmk_host_list\" value=\"n2\"",

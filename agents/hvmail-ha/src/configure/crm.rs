@@ -31,7 +31,7 @@ pub(crate) fn print(model: &Model) -> Result<String> {
     let links = model.preference.iter().map(preference).chain(model.colocations.iter().map(colocation));
     let links = links.chain(model.orders.iter().map(order));
     links.for_each(|line| text.extend([&line, "\n"]));
-    let _ = writeln!(text, "property cib-bootstrap-options: stonith-enabled={}", model.fencing);
+    let _ = writeln!(text, "property cib-bootstrap-options:{}", listed(&model.properties()));
     let _ = writeln!(text, "rsc_defaults rsc-options:{}", listed(&model.defaults));
     for (id, path) in &model.alerts {
         let _ = writeln!(text, "alert {id} {}", quoted(path));

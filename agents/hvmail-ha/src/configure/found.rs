@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::configure::agents::{Agent, Operation};
-use crate::configure::model::{Pair, value};
+use crate::configure::check::number;
+use crate::configure::model::{FENCING_DELAY, Pair, value};
 use crate::configure::options::{Mount, Node, Options, Setting};
 use crate::xml::Element;
 
@@ -115,6 +116,7 @@ impl Found {
             nodes: self.nodes.iter().map(|name| Node { name: name.clone(), address: None }).collect(),
             drbd: of("ocf:greenarrow:drbd").map(|one| text(one, "drbd_resource")).collect(),
             mounts: mounts.collect(),
+            fencing_delay: value(&self.properties, FENCING_DELAY).and_then(number).filter(|seconds| *seconds > 0),
             ..Options::default()
         };
         for name in Agent::names() {

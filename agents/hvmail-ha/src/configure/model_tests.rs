@@ -19,6 +19,7 @@ pub(crate) fn full() -> Options {
             .map(|text| options::setting(text).unwrap())
             .into(),
         alerts: vec!["/usr/local/bin/tell".to_owned()],
+        fencing_delay: Some(20),
         ..Options::default()
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn print(model: &Model) -> String {
     let links = model.preference.iter().map(preference).chain(model.colocations.iter().map(colocation));
     let links = links.chain(model.orders.iter().map(order));
     links.for_each(|words| text.extend([PCS, " ", &words, "\n"]));
-    let _ = writeln!(text, "{PCS} property set stonith-enabled={}", model.fencing);
+    let _ = writeln!(text, "{PCS} property set{}", listed(&model.properties()));
     let _ = writeln!(text, "{PCS} resource defaults update{}", listed(&model.defaults));
     for (id, path) in &model.alerts {
         let _ = writeln!(text, "{PCS} alert create id={id} {}", assigned("path", path));
@@ -65,6 +65,7 @@ fn rest(one: &Primitive) -> String {
     text
 }
 
+/// The condition in several words, as pcs 0.11 wants it; 0.12 takes that too, and says that one word were better.
 pub(crate) fn preference(one: &Preference) -> String {
     let (head, attribute) = (&one.head, &one.attribute);
     let role = if head.promoted { " role=Promoted" } else { "" };

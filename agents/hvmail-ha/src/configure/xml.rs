@@ -16,8 +16,7 @@ pub(crate) fn print(model: &Model) -> String {
     let lines = heading(model, &apply);
     let mut text =
         format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!--\n{}\n-->\n<configuration>\n", lines.join("\n"));
-    let fencing = [("stonith-enabled".to_owned(), model.fencing.to_string())];
-    text += &section("crm_config", &set(4, "cluster_property_set", "cib-bootstrap-options", &fencing));
+    text += &section("crm_config", &set(4, "cluster_property_set", "cib-bootstrap-options", &model.properties()));
     let devices = model.fences.iter().map(|fence| primitive(4, fence));
     text += &section("resources", &devices.chain(model.chain.iter().map(member)).collect::<String>());
     text += &section("constraints", &constraints(model));

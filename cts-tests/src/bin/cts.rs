@@ -165,6 +165,8 @@ const CHECKS: &[Check] = &[
             "-p",
             "cts-tests",
             "--test",
+            "hvmail_ha_boot",
+            "--test",
             "hvmail_ha_configure",
             "--test",
             "hvmail_ha_move",

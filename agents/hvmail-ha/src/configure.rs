@@ -38,9 +38,9 @@ Parts, each behind the one before, on the node where everything is promoted: DRB
 the addresses, the services. Those that are not named are left out; with --from-host, those that are named none
 (--database=none). Timeouts are those of the agents' meta-data. With no option on a terminal it asks, and offers what
 this host has. If one of two nodes has a device of its own, that of the first waits 5 s (pcmk_delay_base, where it is
-not given): nodes that lose sight of each other would otherwise switch each other off. With --fencing-delay the Primary is
-the one that survives (priority, priority-fencing-delay): its fencing waits so much longer than a fencing takes, also
-when it is dead, so that each failover takes so much longer. Without it a failover is as fast as the fencing.
+not given): nodes that lose sight of each other would otherwise switch each other off. With --fencing-delay it is
+the Primary that survives (priority, priority-fencing-delay): its fencing waits that long, which has to be longer than a
+fencing takes. So does the fencing of a Primary that is dead: each failover takes that much longer.
 
 Examples:
   hvmail_ha configure              asks

@@ -7,9 +7,9 @@
 use std::ffi::CString;
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
+use cts_tests::command::command;
 use nix::mount::{MsFlags, mount};
 use nix::unistd::execve;
 
@@ -67,7 +67,5 @@ fn lay_down(argument: &str) -> Result<()> {
     let name = Path::new(argument).file_name().context("usage: rig-systemd NAME=COMMAND|FILE…")?;
     fs::copy(argument, Path::new(packaged).join(name))?;
     // Without a systemd to talk to it makes the links and no more.
-    let enabled = Command::new("systemctl").arg("enable").arg(name).env("SYSTEMD_OFFLINE", "1").status()?;
-    ensure!(enabled.success(), "systemctl enable: {enabled}");
-    Ok(())
+    command(["systemctl", "enable"]).arg(name).env("SYSTEMD_OFFLINE", "1").text().map(drop)
 }

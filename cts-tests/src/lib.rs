@@ -44,6 +44,7 @@ pub mod services;
 pub mod sql_writer;
 pub mod subject;
 pub mod supervision;
+pub mod systemd;
 pub mod vm;
 pub mod wait;
 pub mod xml;

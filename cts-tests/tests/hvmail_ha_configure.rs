@@ -24,10 +24,13 @@ const EMPTY: &str = "<cib crm_feature_set=\"3.3.0\" validate-with=\"pacemaker-3.
 /// A value that every form has to quote; of a parameter that the fence agent of the rig has.
 const AWKWARD: &str = "plug=it's \"a\" $x `id` & <y> \\\\ #z";
 
-/// What pcs says of every constraint that it adds, of every location in a file, and of every default; and Pacemaker of a
-/// cluster without fencing.
-const NOISE: &[&str] =
-    &["Adding ", "Validation for node existence", "Defaults do not apply to resources which override"];
+/// What pcs says of every constraint that it adds, of every location in a file, of a rule (0.12), and of every default.
+const NOISE: &[&str] = &[
+    "Adding ",
+    "Validation for node existence",
+    "Specifying a rule as multiple arguments is deprecated",
+    "Defaults do not apply to resources which override",
+];
 
 /// Of corosync.conf what the host is asked for.
 const NODELIST: &str = "nodelist {\n node {\n ring0_addr: 192.0.2.1\n name: n1\n }\n node {\n ring0_addr: 192.0.2.2\n \
@@ -45,6 +48,7 @@ fn wishes() -> [Wish; 2] {
     full.extend(words(&["--drbd", "mail", "--drbd", "web", "--mount", "/dev/drbd0:/srv/a:xfs:noatime", "--database"]));
     full.extend(words(&["--ip-file", "--services", "--set", "services:critical=hvmail-httpd hvmail-qmail-smtpd2"]));
     full.extend(words(&["--set", "postgresql:control=daemontools", "--alert", "/usr/local/bin/tell the.sh"]));
+    full.extend(words(&["--fencing-delay=20"]));
     full.extend(["n1", "n2"].map(|node| format!("--fence={node}=fence_rig:{AWKWARD}")));
     let minimal = [words(&nodes), words(&["--ip-file=/etc/ips", "--without-fencing"])].concat();
     [Wish { name: "full", words: full }, Wish { name: "minimal", words: minimal }]
@@ -204,6 +208,56 @@ fn configured(bare: &Bare, more: &[&str]) -> Result<Output> {
     words.push(format!("--set=postgresql:replication_user={}", postgres::USER));
     let words: Vec<&str> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
     bare.cluster.nodes[0].run(&words)
+}
+
+/// DRBD that Pacemaker would promote on n2; a Stateful stands for it, whose score is the same on both nodes as well.
+fn with_drbd_preferred_on_n2(printed: &str) -> Result<String> {
+    let drbd = "class=\"ocf\" provider=\"greenarrow\" type=\"drbd\"";
+    ensure!(printed.contains(drbd) && printed.contains("<constraints>"), "{printed}");
+    let there =
+        "<constraints><rsc_location id=\"there\" rsc=\"drbd-clone\" role=\"Promoted\" node=\"n2\" score=\"3\"/>";
+    let stateful = printed.replace(drbd, "class=\"ocf\" provider=\"pacemaker\" type=\"Stateful\"");
+    Ok(stateful.replace("<constraints>", there))
+}
+
+/// The first start of a chain, where DRBD would go to the node whose database has less of the log: the one with more leads it,
+/// and nothing is refused. Nor does it go back when it was moved.
+#[test]
+fn the_better_database_leads_the_chain() -> Result<()> {
+    if std::process::id() != 1 {
+        packages::require(packages::CLUSTER)?;
+        postgres::tree(postgres::USUAL)?;
+    }
+    enter(Isolation::Cluster(PACKAGES), || {
+        postgres::put_in_place(postgres::USUAL)?;
+        let bare = Bare::start(2, |_| Cib::default().property("dc-deadtime", "1s"))?;
+        let first = bare.cluster.nodes[0].clone();
+        bare.servers[0].while_running(|| bare.servers[0].sql("CREATE TABLE more AS SELECT 1").map(drop))?;
+        let printed = configured(&bare, &["--xml", "--drbd=r0", "--mount=tmpfs:/run/chain:tmpfs"])?;
+        ensure!(printed.code() == Some(0) && printed.stderr.is_empty(), "{}", printed.all());
+        first.write_file("/run/rig/pair.xml", with_drbd_preferred_on_n2(&printed.stdout)?, 0o600, Owner::Root)?;
+        first.text(&["cibadmin", "-M", "-c", "-o", "configuration", "-x", "/run/rig/pair.xml"])?;
+        let pair = bare.configured(["drbd", "pg", "mail"])?;
+        let constraints = pair.leftovers()?;
+        for expected in ["n1", "n2"] {
+            let primary = pair.healthy()?;
+            ensure!(
+                primary.name == expected,
+                "{} is Primary, {expected} was to be\n{}",
+                primary.name,
+                pair.cluster.dump()
+            );
+            let status = pair.cluster.status().context("no node answers about the cluster")?;
+            let failed: Vec<_> = status.failures.iter().filter(|one| !one.is_degraded()).collect();
+            ensure!(failed.is_empty(), "{failed:#?}\n{}", pair.cluster.dump());
+            ensure!(pair.leftovers()? == constraints, "{constraints:?} were there, and now {:?}", pair.leftovers()?);
+            let moved = pair.run(primary, &["hvmail_make_secondary"])?;
+            println!("{}", moved.all());
+            ensure!(moved.code() == Some(0), "{}", moved.all());
+        }
+        ensure!(pair.healthy()?.name == "n1" && pair.lost_rows()? == 0, "{}", pair.cluster.dump());
+        Ok(())
+    })
 }
 
 /// What is printed, as its own heading says it is applied, brings up a pair that serves, fails over and has nothing to be

@@ -9,6 +9,7 @@ mod host;
 mod model;
 mod options;
 mod pcs;
+mod preference;
 mod text;
 mod xml;
 
@@ -37,7 +38,9 @@ Parts, each behind the one before, on the node where everything is promoted: DRB
 the addresses, the services. Those that are not named are left out; with --from-host, those that are named none
 (--database=none). Timeouts are those of the agents' meta-data. With no option on a terminal it asks, and offers what
 this host has. If one of two nodes has a device of its own, that of the first waits 5 s (pcmk_delay_base, where it is
-not given): nodes that lose sight of each other would otherwise switch each other off.
+not given): nodes that lose sight of each other would otherwise switch each other off. With --fencing-delay it is
+the Primary that survives (priority, priority-fencing-delay): its fencing waits that long, which has to be longer than a
+fencing takes. So does the fencing of a Primary that is dead: each failover takes that much longer.
 
 Examples:
   hvmail_ha configure              asks
@@ -96,6 +99,12 @@ pub(crate) fn command() -> Command {
         .arg(many("node", "NAME[=ADDRESS]", "A node, and its address for the other's database"))
         .arg(many("fence", "NODE=AGENT:NAME=VALUE,…", "The device that switches a node off; a comma in a value is \\,"))
         .arg(flag("without-fencing", "Though nothing can switch a node off, and all that breaks then"))
+        .arg(
+            Arg::new("fencing-delay")
+                .long("fencing-delay")
+                .value_name("SECONDS")
+                .help("Nodes that lose each other: for so long nobody switches the Primary off"),
+        )
         .arg(many("drbd", "RESOURCE", "A DRBD resource by its name in drbd.conf"))
         .arg(many("mount", "DEVICE:DIRECTORY:TYPE", "A file system on it; :OPTIONS may follow"))
         .arg(part("database", "DIRECTORY", "PostgreSQL; its data directory, if it is not GreenArrow's"))
@@ -193,10 +202,12 @@ fn options(matches: &ArgMatches, mut host: Options) -> Result<Options> {
     let pattern = |text: &str| options::sound(text).map(str::to_owned);
     let settings = list(matches, "set", Vec::new(), options::setting)?;
     host.settings.retain(|one| !settings.iter().any(|said| (&said.agent, &said.name) == (&one.agent, &one.name)));
+    let delay = matches.get_one::<String>("fencing-delay").map(|text| options::fencing_delay(text));
     let options = Options {
         nodes: list(matches, "node", host.nodes, options::node)?,
         fences: list(matches, "fence", host.fences, options::fence)?,
         without_fencing: matches.get_flag("without-fencing"),
+        fencing_delay: delay.transpose()?.or(host.fencing_delay),
         drbd: list(matches, "drbd", host.drbd, options::drbd)?,
         mounts: list(matches, "mount", host.mounts, options::mount)?,
         database: part("database", host.database, default("postgresql", "pgdata")?, options::path)?,
@@ -249,6 +260,7 @@ fn check(mut options: Options, file: Option<&Path>) -> Result<u8> {
             ip_file: own.ip_file,
             services: own.services,
             settings: [own.settings, options.settings].concat(),
+            fencing_delay: options.fencing_delay.or(own.fencing_delay),
             ..options
         };
     }

@@ -4,8 +4,9 @@
 use std::collections::BTreeSet;
 
 use crate::configure::agents::{Agent, Operation};
-use crate::configure::found::{End, Found, Resource, yes};
-use crate::configure::model::{Colocation, Member, Model, Order, Place, Primitive, Step, value};
+use crate::configure::found::{self, End, Found, Resource, yes};
+use crate::configure::model::{Colocation, FENCING_DELAY, Member, Model, Order, Place, Primitive, Step, value};
+use crate::configure::preference::{Preference, score_of};
 use crate::configure::text::{assigned, operation, quoted};
 use crate::configure::{crm, pcs};
 
@@ -38,6 +39,9 @@ pub(crate) fn differences(model: &Model, found: &Found) -> Vec<Difference> {
     for pair in present.windows(2) {
         links(pair[0], pair[1], found, &mut all);
     }
+    if let Some(wish) = &model.preference {
+        led(wish, &present, found, &mut all);
+    }
     let wishes = model.orders.iter().filter(|one| !one.mandatory);
     wishes.for_each(|wish| starts(wish, &present, found, &mut all));
     of_cluster(model, found, &mut all);
@@ -56,6 +60,12 @@ fn fencing(model: &Model, found: &Found, all: &mut Vec<Difference>) {
     if !enabled.is_none_or(yes) {
         let what = format!("stonith-enabled=false: there is no fencing: {}", model.breaks.join("; "));
         add(all, what, "with a device for each node: crm_attribute --name stonith-enabled --update true");
+    }
+    if let Some(wish) = model.fencing_delay
+        && value(&found.properties, FENCING_DELAY).and_then(number).unwrap_or(0) == 0
+    {
+        let what = format!("{FENCING_DELAY} is not set: nodes that lose each other may both switch the other off");
+        add(all, what, format!("crm_attribute --name {FENCING_DELAY} --update {wish}s"));
     }
     let devices: Vec<_> = found.resources.iter().filter(|one| one.agent.starts_with("stonith:")).collect();
     for node in &model.nodes {
@@ -173,10 +183,12 @@ fn of_meta(wanted: &Primitive, resource: &Resource, found: &Found, all: &mut Vec
         if is.is_some_and(|is| number(is).is_some_and(|number| number > 0)) {
             continue;
         }
-        let why = if name == "migration-threshold" {
-            "when it fails it is recovered where it is, again and again, however ready the other node is"
-        } else {
-            "a node where it has failed stays barred until somebody cleans up"
+        let why = match name.as_str() {
+            "migration-threshold" => {
+                "when it fails it is recovered where it is, again and again, however ready the other node is"
+            }
+            "priority" => "the Primary's fencing is delayed no more than the other's",
+            _ => "a node where it has failed stays barred until somebody cleans up",
         };
         let is = is.map_or_else(|| format!("{name} is not set"), |is| format!("{name}={is}"));
         let remedy = format!("crm_resource --resource {id} --meta --set-parameter {name} --parameter-value {wish}");
@@ -185,7 +197,7 @@ fn of_meta(wanted: &Primitive, resource: &Resource, found: &Found, all: &mut Vec
 }
 
 /// The number that a text begins with; none for INFINITY.
-fn number(text: &str) -> Option<u64> {
+pub(crate) fn number(text: &str) -> Option<u64> {
     let digits: String = text.trim().chars().take_while(char::is_ascii_digit).collect();
     digits.parse().ok()
 }
@@ -284,6 +296,42 @@ fn links(first: There, then: There, found: &Found, all: &mut Vec<Difference>) {
         let one = Order { id, first: step(first), then: step(then), mandatory: true };
         let what = format!("nothing makes {} wait for {}", named(then), named(first));
         add(all, what, format!("pcs {}, or: crm configure {}", pcs::order(&one), crm::order(&one)));
+    }
+}
+
+/// The head of the chain and the database, by whatever they are called.
+fn led(wish: &Preference, present: &[There], found: &Found, all: &mut Vec<Difference>) {
+    let database = present.iter().find(|(member, _)| score_of(&member.primitive.id) == wish.attribute);
+    let (Some(head), Some(database)) = (present.iter().find(|(member, _)| member.place() == wish.head), database)
+    else {
+        return;
+    };
+    let attribute = score_of(&database.1.id);
+    let fits = |one: &&found::Preference| {
+        let role = if wish.head.promoted { one.head.role == "Promoted" } else { one.head.role != "Promoted" };
+        role && top(found, &one.head.id) == head.1.top && one.attribute == attribute
+    };
+    let (head, id) = (*head, &database.1.id);
+    match found.preferences.iter().find(fits) {
+        Some(one) if one.defined => {}
+        Some(one) => {
+            let what = format!("{} bars {} from a node where {id} has no score yet", one.id, named(head));
+            add(
+                all,
+                what,
+                format!("its rule needs the condition: defined {attribute} (crm configure edit {})", one.id),
+            );
+        }
+        None => {
+            let place = Place { id: head.1.top.clone(), promoted: wish.head.promoted };
+            let one = Preference { id: format!("{}-where-{id}", head.1.id), head: place, attribute };
+            let what = format!(
+                "nothing brings {} to the node with the better database: where {id} has less of the log it refuses, twice, \
+                 and is barred",
+                named(head)
+            );
+            add(all, what, format!("pcs {}, or: crm configure {}", pcs::preference(&one), crm::preference(&one)));
+        }
     }
 }
 

@@ -33,9 +33,19 @@ fn what_is_printed_is_as_it_should_be() {
 /// What is replaced in the XML that is printed, and what has to be said then.
 const CHANGES: &[(&str, &str, &[&str])] = &[
     (
-        "value=\"true\"/>\n    </cluster_property_set>",
-        "value=\"false\"/></cluster_property_set>",
+        "name=\"stonith-enabled\" value=\"true\"",
+        "name=\"stonith-enabled\" value=\"false\"",
         &["stonith-enabled=false", "both become Primary", "crm_attribute --name stonith-enabled"],
+    ),
+    (
+        "name=\"priority-fencing-delay\" value=\"20s\"",
+        "name=\"priority-fencing-delay\" value=\"0\"",
+        &["priority-fencing-delay is not set", "crm_attribute --name priority-fencing-delay --update 20s"],
+    ),
+    (
+        "name=\"priority\" value=\"1\"",
+        "name=\"priority\" value=\"0\"",
+        &["drbd: priority=0: the Primary's fencing is delayed no more than the other's", "--set-parameter priority"],
     ),
     (
         "name=\"pcmk_host_list\" value=\"n2\"",
@@ -136,6 +146,25 @@ const CHANGES: &[(&str, &str, &[&str])] = &[
         ],
     ),
     (
+        "score-attribute=\"master-pg\"",
+        "score-attribute=\"master-ips\"",
+        &[
+            "nothing brings the promoted drbd-clone to the node with the better database",
+            "pcs constraint location drbd-clone rule constraint-id=drbd-where-pg role=Promoted score-attribute=master-pg defined",
+            "crm configure location drbd-where-pg drbd-clone rule role=Promoted master-pg: defined master-pg",
+        ],
+    ),
+    (
+        "role=\"Promoted\">\n        <expression",
+        "role=\"Started\"><expression",
+        &["nothing brings the promoted drbd-clone"],
+    ),
+    (
+        "attribute=\"master-pg\" operation=\"defined\"",
+        "attribute=\"#uname\" operation=\"defined\"",
+        &["drbd-where-pg bars the promoted drbd-clone from a node where pg has no score yet", "edit drbd-where-pg"],
+    ),
+    (
         "first=\"mail-clone\" first-action=\"start\"",
         "first=\"mail-clone\" first-action=\"promote\"",
         &["nothing makes the start of pg-clone wait for that of mail-clone", "kind=Optional"],
@@ -166,6 +195,7 @@ fn names_forms_and_better_values_do_not_matter() {
     let (model, cib) = printed();
     for (from, to) in [
         ("pg-clone", "database-ms"),
+        ("drbd-where-pg", "location-drbd-clone"),
         ("primitive id=\"mail\"", "primitive id=\"services\""),
         ("timeout=\"60s\"", "timeout=\"2min\""),
         ("timeout=\"300s\"", "timeout=\"600\""),
@@ -197,7 +227,9 @@ fn sets_and_detours_hold_as_well() {
     let constraints = format!(
         "<constraints><rsc_colocation id=\"a\" score=\"INFINITY\">{}{}{}</rsc_colocation>\
          <rsc_order id=\"b\">{}{}{}</rsc_order>\
-         <rsc_order id=\"c\" kind=\"Optional\" first=\"mail-clone\" then=\"pg-clone\"/></constraints>",
+         <rsc_order id=\"c\" kind=\"Optional\" first=\"mail-clone\" then=\"pg-clone\"/>\
+         <rsc_location id=\"d\" rsc=\"drbd\"><rule id=\"e\" role=\"Master\" score-attribute=\"master-pg\">\
+         <expression id=\"f\" attribute=\"master-pg\" operation=\"defined\"/></rule></rsc_location></constraints>",
         set("role=\"Promoted\"", &clones),
         set("", &["fs-srv-greenarrow"]),
         set("role=\"Promoted\"", &["drbd-clone"]),
@@ -206,7 +238,7 @@ fn sets_and_detours_hold_as_well() {
         set("action=\"promote\"", &clones),
     );
     assert_eq!(of(&model, &format!("{before}{constraints}{after}")), [""; 0]);
-    assert!(of(&model, &format!("{before}<constraints/>{after}")).len() == 9);
+    assert!(of(&model, &format!("{before}<constraints/>{after}")).len() == 10);
 }
 
 /// The test cluster's own configuration has short timeouts, and says so.

@@ -20,7 +20,7 @@ fn the_configurations_are_as_they_were() {
 /// The comment of XML ends at two hyphens, and a value must not end its attribute.
 #[test]
 fn the_xml_is_one_document_whatever_the_values_are() {
-    let without = Options { fences: Vec::new(), without_fencing: true, ..full() };
+    let without = Options { fences: Vec::new(), without_fencing: true, fencing_delay: None, ..full() };
     for options in [full(), minimal(), without] {
         let root = crate::xml::Element::parse(&xml::print(&Model::of(&options).unwrap())).unwrap();
         let comment = xml::print(&Model::of(&options).unwrap());

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use anyhow::{Result, ensure};
 
 use crate::configure::model::{Colocation, Model, Order, Place, Primitive};
+use crate::configure::preference::Preference;
 use crate::configure::text::{NEXT, heading, listed, operation, quoted};
 
 /// crmsh makes references of XML of what is not ASCII, and takes them literally then (parse.py, `xmlcharrefreplace`).
@@ -27,9 +28,10 @@ pub(crate) fn print(model: &Model) -> Result<String> {
             let _ = writeln!(text, "clone {} {} meta promotable=true{meta}", member.id(), member.primitive.id);
         }
     }
-    let links = model.colocations.iter().map(colocation).chain(model.orders.iter().map(order));
+    let links = model.preference.iter().map(preference).chain(model.colocations.iter().map(colocation));
+    let links = links.chain(model.orders.iter().map(order));
     links.for_each(|line| text.extend([&line, "\n"]));
-    let _ = writeln!(text, "property cib-bootstrap-options: stonith-enabled={}", model.fencing);
+    let _ = writeln!(text, "property cib-bootstrap-options:{}", listed(&model.properties()));
     let _ = writeln!(text, "rsc_defaults rsc-options:{}", listed(&model.defaults));
     for (id, path) in &model.alerts {
         let _ = writeln!(text, "alert {id} {}", quoted(path));
@@ -47,6 +49,12 @@ fn primitive(one: &Primitive) -> String {
     }
     text.extend(one.operations.iter().map(|one| format!("{NEXT}op {}", operation(one))));
     text + "\n"
+}
+
+pub(crate) fn preference(one: &Preference) -> String {
+    let (head, attribute) = (&one.head, &one.attribute);
+    let role = if head.promoted { " role=Promoted" } else { "" };
+    format!("location {} {} rule{role} {attribute}: defined {attribute}", one.id, head.id)
 }
 
 pub(crate) fn colocation(one: &Colocation) -> String {

@@ -3,7 +3,8 @@
 use anyhow::{Context, Result, ensure};
 
 use crate::configure::agents::{Agent, Operation};
-use crate::configure::model::{Pair, value};
+use crate::configure::check::number;
+use crate::configure::model::{FENCING_DELAY, Pair, value};
 use crate::configure::options::{Mount, Node, Options, Setting};
 use crate::xml::Element;
 
@@ -12,6 +13,7 @@ use crate::xml::Element;
 pub(crate) struct Found {
     pub(crate) nodes: Vec<String>,
     pub(crate) resources: Vec<Resource>,
+    pub(crate) preferences: Vec<Preference>,
     pub(crate) colocations: Vec<(End, End)>,
     pub(crate) orders: Vec<Order>,
     pub(crate) properties: Vec<Pair>,
@@ -34,6 +36,17 @@ pub(crate) struct Resource {
     /// Its own, then what it has from the group or clone.
     pub(crate) meta: Vec<Pair>,
     pub(crate) operations: Vec<Operation>,
+}
+
+/// A place by the value of a node attribute: a location with a rule that has `score-attribute`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Preference {
+    pub(crate) id: String,
+    /// What is placed, in which role.
+    pub(crate) head: End,
+    pub(crate) attribute: String,
+    /// Only where the attribute has a value.
+    pub(crate) defined: bool,
 }
 
 /// What is first, and what is then.
@@ -74,6 +87,9 @@ impl Found {
                 gather(child, &Place::default(), &templates, &mut found.resources);
             }
         }
+        for one in configuration.at(&["constraints", "rsc_location"]) {
+            found.preferences.extend(one.children("rule").filter_map(|rule| preference(one, rule)));
+        }
         for one in configuration.at(&["constraints", "rsc_colocation"]) {
             found.colocations.extend(colocation(one));
         }
@@ -100,6 +116,7 @@ impl Found {
             nodes: self.nodes.iter().map(|name| Node { name: name.clone(), address: None }).collect(),
             drbd: of("ocf:greenarrow:drbd").map(|one| text(one, "drbd_resource")).collect(),
             mounts: mounts.collect(),
+            fencing_delay: value(&self.properties, FENCING_DELAY).and_then(number).filter(|seconds| *seconds > 0),
             ..Options::default()
         };
         for name in Agent::names() {
@@ -200,6 +217,18 @@ pub(crate) fn yes(word: &str) -> bool {
 fn end(element: &Element, id: &str, role: &str) -> End {
     let role = if element.get(role) == "Master" { "Promoted" } else { element.get(role) };
     End { id: element.get(id).to_owned(), role: role.to_owned() }
+}
+
+fn preference(location: &Element, rule: &Element) -> Option<Preference> {
+    let attribute = rule.text("score-attribute")?;
+    let mut conditions = rule.children("expression");
+    let defined = |one: &Element| one.get("attribute") == attribute && one.get("operation") == "defined";
+    Some(Preference {
+        id: location.get("id").to_owned(),
+        head: End { id: location.get("rsc").to_owned(), ..end(rule, "", "role") },
+        defined: conditions.any(defined) && rule.get("boolean-op") != "or",
+        attribute,
+    })
 }
 
 /// Of a colocation that lets nothing run elsewhere. Sets are taken as all with all: together is what they mean.

@@ -5,6 +5,7 @@ use anyhow::Result;
 
 use crate::configure::agents::{Agent, Operation};
 use crate::configure::options::{Fence, Mount, Options};
+use crate::configure::preference::{self, Preference};
 
 /// Two names, or a name and its value.
 pub(crate) type Pair = (String, String);
@@ -12,7 +13,10 @@ pub(crate) type Pair = (String, String);
 /// How much a resource that runs prefers to stay. Any number above 0 keeps it from moving for nothing.
 const STICKINESS: &str = "100";
 /// The first node's device waits, so that of two nodes that lose each other and order the other's fencing one survives.
-const DELAY: &str = "5s";
+pub(crate) const DELAY: u64 = 5;
+/// How long the fencing of a node waits on which more is active than on the other, by what `priority` says and one more
+/// where it is promoted.
+pub(crate) const FENCING_DELAY: &str = "priority-fencing-delay";
 /// After so long without another failure the node may run the resource again.
 const FORGIVEN: &str = "10min";
 /// ocf:heartbeat:Filesystem by its own meta-data (resource-agents 4.2 to 4.16).
@@ -23,11 +27,14 @@ const FILESYSTEM: [(&str, &str, &str); 3] = [("start", "0s", "60s"), ("stop", "0
 pub(crate) struct Model {
     pub(crate) nodes: Vec<String>,
     pub(crate) fencing: bool,
+    /// In seconds.
+    pub(crate) fencing_delay: Option<u64>,
     pub(crate) fences: Vec<Primitive>,
     /// What makes a node Primary, each behind the one before.
     pub(crate) chain: Vec<Member>,
     /// Where a fencing device is not to run: its id and the node that it switches off.
     pub(crate) apart: Vec<Pair>,
+    pub(crate) preference: Option<Preference>,
     pub(crate) colocations: Vec<Colocation>,
     pub(crate) orders: Vec<Order>,
     /// Defaults of all resources.
@@ -110,7 +117,7 @@ impl Member {
         format!("{}{suffix}", self.primitive.id)
     }
 
-    fn place(&self) -> Place {
+    pub(crate) fn place(&self) -> Place {
         Place { id: self.id(), promoted: self.clone.is_some() }
     }
 
@@ -125,6 +132,12 @@ pub(crate) fn value<'a>(pairs: &'a [Pair], name: &str) -> Option<&'a str> {
 }
 
 impl Model {
+    /// Properties of the cluster.
+    pub(crate) fn properties(&self) -> Vec<Pair> {
+        let delay = self.fencing_delay.map(|seconds| (FENCING_DELAY.to_owned(), format!("{seconds}s")));
+        [("stonith-enabled".to_owned(), self.fencing.to_string())].into_iter().chain(delay).collect()
+    }
+
     /// What the options ask for.
     pub(crate) fn of(options: &Options) -> Result<Self> {
         options.check()?;
@@ -142,10 +155,12 @@ impl Model {
         Ok(Self {
             nodes: options.nodes.iter().map(|node| node.name.clone()).collect(),
             fencing: !options.without_fencing,
+            fencing_delay: options.fencing_delay,
             fences,
             apart,
             colocations: colocations.collect(),
             orders,
+            preference: preference::of(&chain),
             chain,
             defaults: pairs([("resource-stickiness", STICKINESS)]),
             alerts: options
@@ -189,6 +204,9 @@ fn chain(options: &Options) -> Result<Vec<Member>> {
         // and again, however ready the other node is.
         let threshold = if follower.primitive.kind == "services" { "1" } else { "2" };
         follower.primitive.meta = pairs([("migration-threshold", threshold), ("failure-timeout", FORGIVEN)]);
+    }
+    if let Some(head) = chain.first_mut().filter(|_| options.fencing_delay.is_some()) {
+        head.primitive.meta = pairs([("priority", "1")]);
     }
     Ok(chain)
 }
@@ -252,7 +270,7 @@ fn fence(fence: &Fence, options: &Options) -> Primitive {
     }
     let first = options.nodes.first().is_some_and(|node| fence.nodes == [node.name.clone()]);
     if first && options.nodes.len() == 2 && !given("pcmk_delay_base") && !given("pcmk_delay_max") {
-        parameters.push(("pcmk_delay_base".to_owned(), DELAY.to_owned()));
+        parameters.push(("pcmk_delay_base".to_owned(), format!("{DELAY}s")));
     }
     let names: Vec<_> = fence.nodes.iter().map(|node| plain(node)).collect();
     Primitive {

@@ -19,6 +19,7 @@ pub(crate) fn full() -> Options {
             .map(|text| options::setting(text).unwrap())
             .into(),
         alerts: vec!["/usr/local/bin/tell".to_owned()],
+        fencing_delay: Some(20),
         ..Options::default()
     }
 }
@@ -71,6 +72,20 @@ fn a_full_pair_is_a_chain_in_its_order() {
     assert_eq!(thresholds, ["", "2", "2", "2", "1"]);
     let notified = model.chain.iter().map(|one| one.clone.as_ref().and_then(|meta| value(meta, "notify")).is_some());
     assert_eq!(notified.collect::<Vec<_>>(), [true, false, true, false, false]);
+}
+
+#[test]
+fn the_database_says_where_the_head_of_the_chain_goes() {
+    let of = |options: Options| {
+        let preference = Model::of(&options).unwrap().preference?;
+        Some((preference.head.id, preference.head.promoted, preference.attribute))
+    };
+    let led = |head: &str, promoted| Some((head.to_owned(), promoted, "master-pg".to_owned()));
+    assert_eq!(of(full()), led("drbd-clone", true));
+    assert_eq!(of(Options { drbd: Vec::new(), ..full() }), led("fs-srv-greenarrow", false));
+    // Where it is the head itself, its own score is what counts.
+    assert_eq!(of(Options { drbd: Vec::new(), mounts: Vec::new(), ..full() }), None);
+    assert_eq!(of(Options { database: None, settings: Vec::new(), ..full() }), None);
 }
 
 #[test]

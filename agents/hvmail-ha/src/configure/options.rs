@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::configure::agents::Agent;
+use crate::configure::model::DELAY;
 
 /// Everything that the configuration is made from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -11,6 +12,8 @@ pub(crate) struct Options {
     pub(crate) fences: Vec<Fence>,
     /// No fencing is wanted, and that was said by name.
     pub(crate) without_fencing: bool,
+    /// For so many seconds nobody switches the Primary off.
+    pub(crate) fencing_delay: Option<u64>,
     /// DRBD resources by the name in drbd.conf.
     pub(crate) drbd: Vec<String>,
     pub(crate) mounts: Vec<Mount>,
@@ -84,6 +87,10 @@ impl Options {
         ensure!(
             self.fences.is_empty() || !self.without_fencing,
             "--fence and --without-fencing contradict each other: leave one of them out"
+        );
+        ensure!(
+            self.fencing_delay.is_none() || !self.without_fencing,
+            "--fencing-delay and --without-fencing contradict each other: leave one of them out"
         );
         ensure!(
             self.has_parts(),
@@ -181,6 +188,20 @@ pub(crate) fn setting(text: &str) -> Result<Setting> {
     }
     let [agent, name, value] = [agent, name, sound(value)?].map(str::to_owned);
     Ok(Setting { agent, name, value })
+}
+
+/// A number of seconds that is worth it.
+pub(crate) fn fencing_delay(text: &str) -> Result<u64> {
+    let seconds =
+        text.strip_suffix('s').unwrap_or(text).parse().with_context(|| format!("{text:?} is no number of seconds"))?;
+    // pacemaker-schedulerd(7): safely twice as long as the longest of the other delays.
+    ensure!(
+        seconds >= 2 * DELAY,
+        "{seconds} s is too short: the first node's device waits {DELAY} s by itself, and a fencing takes its time; \
+         {} s at least",
+        2 * DELAY
+    );
+    Ok(seconds)
 }
 
 /// A name that can stand in every one of the three forms.

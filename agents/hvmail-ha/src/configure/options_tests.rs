@@ -13,6 +13,7 @@ fn what_is_typed_is_understood() {
     assert_eq!((one.kind.as_str(), one.options.as_deref()), ("xfs", Some("noatime,context=a:b")));
     assert_eq!(mount("/dev/drbd0:/srv:ext4").unwrap().options, None);
     assert_eq!(setting("postgresql:sync=require").unwrap().value, "require");
+    assert_eq!(["20", "20s"].map(|text| fencing_delay(text).unwrap()), [20, 20]);
 }
 
 #[test]
@@ -29,6 +30,8 @@ fn what_cannot_be_meant_is_refused_with_the_form() {
         (setting("pg:sync=off").unwrap_err(), "none of the agents"),
         (setting("postgresql:pgdata=/x").unwrap_err(), "--database"),
         (path("etc/ips").unwrap_err(), "absolute path"),
+        (fencing_delay("9").unwrap_err(), "10 s at least"),
+        (fencing_delay("1min").unwrap_err(), "no number of seconds"),
     ] {
         assert!(format!("{error:#}").contains(word), "{error:#}");
     }
@@ -56,6 +59,10 @@ fn contradictions_are_named() {
         (
             changed(|options| options.settings.push(setting("services:svscan=none").unwrap())),
             "no ocf:greenarrow:services",
+        ),
+        (
+            changed(|options| (options.without_fencing, options.fencing_delay) = (true, Some(20))),
+            "--fencing-delay and --without-fencing",
         ),
         (
             changed(|options| {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::configure::model::{Colocation, Member, Model, Order, Place, Primitive};
+use crate::configure::preference::Preference;
 use crate::configure::text::{NEXT, assigned, heading, listed, operation, quoted};
 
 /// Each command changes the file.
@@ -28,9 +29,10 @@ pub(crate) fn print(model: &Model) -> String {
     for member in &model.chain {
         text += &resource(member);
     }
-    let links = model.colocations.iter().map(colocation).chain(model.orders.iter().map(order));
+    let links = model.preference.iter().map(preference).chain(model.colocations.iter().map(colocation));
+    let links = links.chain(model.orders.iter().map(order));
     links.for_each(|words| text.extend([PCS, " ", &words, "\n"]));
-    let _ = writeln!(text, "{PCS} property set stonith-enabled={}", model.fencing);
+    let _ = writeln!(text, "{PCS} property set{}", listed(&model.properties()));
     let _ = writeln!(text, "{PCS} resource defaults update{}", listed(&model.defaults));
     for (id, path) in &model.alerts {
         let _ = writeln!(text, "{PCS} alert create id={id} {}", assigned("path", path));
@@ -61,6 +63,14 @@ fn rest(one: &Primitive) -> String {
         let _ = write!(text, "{NEXT}meta{}", listed(&one.meta));
     }
     text
+}
+
+/// The condition in several words, as pcs 0.11 wants it; 0.12 takes that too, and says that one word were better.
+pub(crate) fn preference(one: &Preference) -> String {
+    let (head, attribute) = (&one.head, &one.attribute);
+    let role = if head.promoted { " role=Promoted" } else { "" };
+    let condition = format!("score-attribute={attribute} defined {attribute}");
+    format!("constraint location {} rule constraint-id={}{role} {condition}", head.id, one.id)
 }
 
 pub(crate) fn colocation(one: &Colocation) -> String {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use crate::configure::agents::Operation;
 use crate::configure::model::{Member, Model, Pair, Place, Primitive};
+use crate::configure::preference::Preference;
 use crate::configure::text::heading;
 use crate::xml::escaped;
 
@@ -15,8 +16,7 @@ pub(crate) fn print(model: &Model) -> String {
     let lines = heading(model, &apply);
     let mut text =
         format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<!--\n{}\n-->\n<configuration>\n", lines.join("\n"));
-    let fencing = [("stonith-enabled".to_owned(), model.fencing.to_string())];
-    text += &section("crm_config", &set(4, "cluster_property_set", "cib-bootstrap-options", &fencing));
+    text += &section("crm_config", &set(4, "cluster_property_set", "cib-bootstrap-options", &model.properties()));
     let devices = model.fences.iter().map(|fence| primitive(4, fence));
     text += &section("resources", &devices.chain(model.chain.iter().map(member)).collect::<String>());
     text += &section("constraints", &constraints(model));
@@ -65,30 +65,44 @@ fn operation(depth: usize, resource: &str, one: &Operation) -> String {
 }
 
 fn constraints(model: &Model) -> String {
-    let mut text = String::new();
-    let mut add = |name: &str, all: &[(&str, &str)]| {
-        let _ = writeln!(text, "    <{name}{}/>", attributes(all));
-    };
-    for (device, node) in &model.apart {
+    let apart = model.apart.iter().map(|(device, node)| {
         let id = format!("{device}-elsewhere");
-        add("rsc_location", &[("id", &id), ("rsc", device), ("node", node), ("score", "-INFINITY")]);
-    }
+        element(4, "rsc_location", &[("id", &id), ("rsc", device), ("node", node), ("score", "-INFINITY")])
+    });
     let role = |place: &Place, name: &'static str| place.promoted.then_some((name, "Promoted"));
-    for one in &model.colocations {
+    let colocations = model.colocations.iter().map(|one| {
         let mut all = vec![("id", &*one.id), ("score", "INFINITY"), ("rsc", &one.dependent.id)];
         all.extend(role(&one.dependent, "rsc-role"));
         all.push(("with-rsc", &one.with.id));
         all.extend(role(&one.with, "with-rsc-role"));
-        add("rsc_colocation", &all);
-    }
-    for one in &model.orders {
+        element(4, "rsc_colocation", &all)
+    });
+    let orders = model.orders.iter().map(|one| {
         let mut all = vec![("id", &*one.id), ("kind", if one.mandatory { "Mandatory" } else { "Optional" })];
         all.extend((!one.mandatory).then_some(("symmetrical", "false")));
         all.extend([("first", &*one.first.id), ("first-action", one.first.action)]);
         all.extend([("then", &*one.then.id), ("then-action", one.then.action)]);
-        add("rsc_order", &all);
-    }
-    text
+        element(4, "rsc_order", &all)
+    });
+    apart.chain(model.preference.iter().map(preference)).chain(colocations).chain(orders).collect()
+}
+
+fn preference(one: &Preference) -> String {
+    let rule = format!("{}-rule", one.id);
+    let mut all = vec![("id", &*rule), ("score-attribute", &one.attribute)];
+    all.extend(one.head.promoted.then_some(("role", "Promoted")));
+    let location = attributes(&[("id", &one.id), ("rsc", &one.head.id)]);
+    let defined = [("id", &*format!("{rule}-defined")), ("attribute", &one.attribute), ("operation", "defined")];
+    let defined = element(8, "expression", &defined);
+    format!(
+        "    <rsc_location{location}>\n      <rule{}>\n{defined}      </rule>\n    </rsc_location>\n",
+        attributes(&all)
+    )
+}
+
+/// One without content.
+fn element(depth: usize, name: &str, all: &[(&str, &str)]) -> String {
+    format!("{}<{name}{}/>\n", " ".repeat(depth), attributes(all))
 }
 
 /// A set of names and values; an empty one is left out.

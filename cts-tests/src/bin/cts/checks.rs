@@ -78,7 +78,13 @@ pub(crate) const CHECKS: &[Check] = &[
     Check {
         name: "hvmail-ha",
         about: "what the operator types, in real clusters with everything, while clients are served",
-        kind: Kind::Clusters(&["hvmail_ha_configure", "hvmail_ha_move", "hvmail_ha_rejoin", "hvmail_ha_status"]),
+        kind: Kind::Clusters(&[
+            "hvmail_ha_boot",
+            "hvmail_ha_configure",
+            "hvmail_ha_move",
+            "hvmail_ha_rejoin",
+            "hvmail_ha_status",
+        ]),
     },
     Check {
         name: "vm",

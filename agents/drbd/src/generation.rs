@@ -117,6 +117,15 @@ mod tests {
         assert!(one.wrote_alone() && two.wrote_alone());
     }
 
+    /// DRBD 9 prints more flags, and keeps a bitmap's base for each peer.
+    #[test]
+    fn a_real_split_brain_of_drbd_9_is_one_too() {
+        let one = of(include_str!("../captures/nine/split-brain-n1.gi"));
+        let two = of(include_str!("../captures/nine/split-brain-n2.gi"));
+        assert_eq!((one.against(&two), two.against(&one)), (Kinship::Split, Kinship::Split));
+        assert!(one.wrote_alone() && two.wrote_alone());
+    }
+
     #[test]
     fn after_a_disconnect_the_one_who_wrote_on_is_newer() {
         let one = of(include_str!("../captures/disconnected-n1.gi"));

@@ -173,12 +173,14 @@ fn disk(resource: &Resource, number: u32, volume: &Volume) -> Option<String> {
     if volume.client {
         return None;
     }
-    let at_peers = resource.peers.values().filter_map(|peer| peer.volumes.get(&number));
-    let resync = at_peers.into_iter().any(|there| there.replication.towards_here());
+    let at_peers: Vec<&Replication> =
+        resource.peers.values().filter_map(|peer| peer.volumes.get(&number)).map(|there| &there.replication).collect();
+    let resync = at_peers.iter().any(|replication| replication.towards_here());
     match &volume.disk {
         Disk::UpToDate | Disk::Other(_) => None,
-        // The sentence on the resync says it.
+        // The sentence on the resync says it, or that on the congestion: DRBD 9 is Outdated while it is Behind.
         Disk::Inconsistent | Disk::Outdated if resync => None,
+        Disk::Outdated if at_peers.contains(&&Replication::Behind) => None,
         Disk::Diskless if resource.primary() => Some(format!(
             "volume {number} has lost its disk here: all its I/O goes to the peer, over the network; mend the disk, then \
              drbdadm attach"
@@ -316,3 +318,7 @@ mod tests;
 #[cfg(test)]
 #[path = "judgement_nine_tests.rs"]
 mod nine_tests;
+
+#[cfg(test)]
+#[path = "judgement_nine_captured_tests.rs"]
+mod nine_captured_tests;

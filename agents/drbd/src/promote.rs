@@ -20,6 +20,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 const OTHER_PRIMARY: Duration = Duration::from_secs(15);
 /// What is left of the action for saying why not.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
+/// DRBD 9 without a majority, or with a peer that somebody reads from: a connection may be on its way, a program (as udev's) may
+/// end. Both are over sooner than this, or last.
+const OTHERS: Duration = Duration::from_secs(15);
 /// What DRBD has no number for, such as drbdsetup missing, does not mend itself.
 const UNKNOWN: Duration = Duration::from_secs(5);
 
@@ -106,6 +109,8 @@ fn patience(refusal: &Refusal, resource: Option<&Resource>, unexpected_primary: 
         Some(-2 | -7) if !settling => Duration::ZERO,
         // SS_TWO_PRIMARIES, SS_CW_FAILED_BY_PEER.
         Some(-1 | -10) => OTHER_PRIMARY,
+        // SS_PRIMARY_READER, SS_NO_QUORUM.
+        Some(-22 | -25) => OTHERS,
         Some(_) => Duration::MAX,
         None => UNKNOWN,
     }
@@ -120,6 +125,10 @@ fn reason(settings: &Settings, refusal: &Refusal, resource: Option<&Resource>) -
         }
         (Some(-2), _) => {
             "; only a node with UpToDate data can be promoted, or one that is connected to such a node".to_owned()
+        }
+        (Some(-22), _) => "; a peer holds the device open, though Secondary: end what reads it there".to_owned(),
+        (Some(-25), _) => {
+            "; only a majority of the nodes can promote one (options quorum), and this one does not reach enough of them".to_owned()
         }
         (Some(-7), _) => "; the handler fence-peer could not make sure that the peer is outdated or dead".to_owned(),
         _ => String::new(),
@@ -150,6 +159,8 @@ mod tests {
             (Some(-1), &sound, true, Duration::ZERO),
             (Some(-10), &sound, false, OTHER_PRIMARY),
             (Some(-13), &sound, false, Duration::MAX),
+            (Some(-22), &sound, false, OTHERS),
+            (Some(-25), &sound, false, OTHERS),
             (None, &sound, false, UNKNOWN),
         ];
         for (code, resource, unexpected, wanted) in table {

@@ -53,6 +53,38 @@ fn every_captured_state_is_what_the_table_says() {
         (captured!("no-data-n2"), Degraded, Set(1000), "peer n1 is not connected"),
         (captured!("both-primary-cut-n1"), DegradedPromoted, Set(10_000), "peer n2 is not connected"),
         (captured!("both-primary-cut-n2"), DegradedPromoted, Set(10_000), "peer n1 is not connected"),
+        (captured!("three-secondary-n1"), Running, Set(10_000), ""),
+        (captured!("three-primary-n1"), RunningPromoted, Set(10_000), ""),
+        (captured!("three-primary-n3"), Running, Set(10_000), ""),
+        (captured!("three-n3-gone-n1"), DegradedPromoted, Set(10_000), "peer n3 is not connected (Connecting)"),
+        (captured!("three-n3-gone-n2"), Degraded, Set(10_000), "peer n3 is not connected (Connecting)"),
+        (captured!("three-n3-gone-n3"), Degraded, Set(1000), "peer n2 is not connected (Connecting)"),
+        // n1, Primary, and n3 do not reach each other, and n2 reaches both.
+        (captured!("three-weakly-n1"), DegradedPromoted, Set(10_000), "peer n3 is not connected (Connecting)"),
+        (captured!("three-weakly-n2"), Degraded, Set(10_000), "volume 0 is Outdated at peer n3: fewer good copies"),
+        (captured!("three-weakly-n3"), Degraded, Set(10), "volume 0 is Outdated here: a peer has newer data"),
+        (captured!("three-n3-diskless-n1"), DegradedPromoted, Set(10_000), "Diskless at peer n3: fewer good copies"),
+        (captured!("three-n3-diskless-n3"), Degraded, Set(10), "volume 0 has no disk here"),
+        (captured!("three-no-quorum-suspended-n1"), DegradedPromoted, Remove, "I/O is suspended: there is no quorum"),
+        (
+            captured!("three-no-quorum-suspended-n2"),
+            Degraded,
+            Remove,
+            "volume 0 has no quorum, so it cannot be promoted",
+        ),
+        (captured!("three-no-quorum-errors-n1"), FailedPromoted, Remove, "volume 0 has no quorum: its I/O fails"),
+        (captured!("three-no-quorum-errors-n3"), Degraded, Remove, "volume 0 has no quorum, so it cannot be promoted"),
+        (
+            captured!("three-syncing-n1"),
+            DegradedPromoted,
+            Set(10_000),
+            "resync of volume 0 to peer n2, 12.76 % done, 11 s left; resync of volume 0 to peer n3, 10.68 % done, 6 s left",
+        ),
+        (captured!("three-syncing-n2"), Degraded, Set(10), "resync of volume 0 from peer n1, 14.84 % done, 13 s left"),
+        (captured!("three-paused-n1"), DegradedPromoted, Set(10_000), "to peer n2 rests (peer), 50.78 % done; resync"),
+        (captured!("three-paused-n2"), Degraded, Set(10), "from peer n1 rests (user), 50.78 % done; the data here"),
+        (captured!("three-n2-inconsistent-n1"), DegradedPromoted, Set(10_000), "resync of volume 0 to peer n3"),
+        (captured!("three-n2-inconsistent-n2"), Degraded, Remove, "volume 0 is Inconsistent here"),
         (captured!("split-brain-n1"), DegradedPromoted, Set(10_000), "StandAlone"),
         (captured!("split-brain-n2"), DegradedPromoted, Set(10_000), "StandAlone"),
     ];
@@ -64,6 +96,12 @@ fn every_captured_state_is_what_the_table_says() {
         assert_eq!(finding.reason.is_none(), words.is_empty(), "{}: {finding:?}", captured.0);
         assert!(finding.summary.contains(words), "{}: {finding:?}", captured.0);
     }
+}
+
+#[test]
+fn two_that_are_synchronised_by_a_third_hear_of_that_one() {
+    let reason = judge(&facts(captured!("three-syncing-n2"))).reason.unwrap_or_default();
+    assert!(!reason.contains("n3"), "{reason}");
 }
 
 #[test]

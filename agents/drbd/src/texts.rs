@@ -52,7 +52,7 @@ partition, as on-no-quorum suspend-io wishes; by hand for a hand. A demote would
 
 pub(crate) const SCORE: &str = "\
 The ladder of adjust_master_score, by default: 10000 for good data (UpToDate) on a Primary, or on a Secondary that knows its \
-peers' state; 1000 for good data on a Secondary that does not; 10 where only a peer has good data; none otherwise, as when the data \
+peers' state or is connected to the Primary; 1000 for good data on a Secondary that does not; 10 where only a peer has good data; none otherwise, as when the data \
 is Inconsistent, Outdated, or only Consistent. No score without quorum, none where a promotion would lose what the other node of a split brain has written, and none for 15 seconds after a promotion that failed. A \
 resource that is down has none.
 

@@ -124,6 +124,9 @@ mod tests {
         let two = of(include_str!("../captures/nine/split-brain-n2.gi"));
         assert_eq!((one.against(&two), two.against(&one)), (Kinship::Split, Kinship::Split));
         assert!(one.wrote_alone() && two.wrote_alone());
+        let whole = of(include_str!("../captures/nine/inconsistent-alone-n1.gi"));
+        let half = of(include_str!("../captures/nine/inconsistent-alone-n2.gi"));
+        assert_eq!((whole.against(&half), half.against(&whole)), (Kinship::Newer, Kinship::Older));
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn make_primary(run: &Run, settings: &Settings) -> Done {
             && now.resource.as_ref().is_some_and(|resource| monitor::unexpected_primary(run, resource));
         let patience = patience(&refusal, now.resource.as_ref(), unexpected);
         if begun.elapsed() >= patience || !deadline.sleep(TRY_AGAIN) {
-            return Err(Failure::generic(reason(settings, &refusal, now.resource.as_ref())));
+            return Err(Failure::generic(reason(&settings.name, &refusal, now.resource.as_ref())));
         }
     }
 }
@@ -116,9 +116,14 @@ fn patience(refusal: &Refusal, resource: Option<&Resource>, unexpected_primary: 
     }
 }
 
-fn reason(settings: &Settings, refusal: &Refusal, resource: Option<&Resource>) -> String {
+fn reason(name: &str, refusal: &Refusal, resource: Option<&Resource>) -> String {
     let state = resource.map(Resource::summary).unwrap_or_default();
     let why = match (refusal.code, resource.and_then(Resource::primary_peer)) {
+        // The peer of DRBD 9 declines while its device is open, if only to be read.
+        (Some(-10), None) if refusal.more.is_some() => {
+            let more = refusal.more.as_deref().unwrap_or_default();
+            format!("; {more}; is the device open there?")
+        }
         (Some(-1 | -10), peer) => {
             let who = peer.map_or_else(|| "a peer".to_owned(), Peer::called);
             format!("; {who} is Primary and must be demoted first")
@@ -133,7 +138,7 @@ fn reason(settings: &Settings, refusal: &Refusal, resource: Option<&Resource>) -
         (Some(-7), _) => "; the handler fence-peer could not make sure that the peer is outdated or dead".to_owned(),
         _ => String::new(),
     };
-    format!("{} is not promoted: {refusal}{why} (now: {state})", settings.name)
+    format!("{name} is not promoted: {refusal}{why} (now: {state})")
 }
 
 #[cfg(test)]
@@ -148,7 +153,7 @@ mod tests {
 
     #[test]
     fn another_try_is_made_only_where_it_can_help() {
-        let refusal = |code| Refusal { code, words: "w".into() };
+        let refusal = |code| Refusal { code, words: "w".into(), more: None };
         let sound = secondary(" disk:UpToDate");
         let settling = secondary(" disk:Negotiating");
         let table = [
@@ -166,5 +171,15 @@ mod tests {
         for (code, resource, unexpected, wanted) in table {
             assert_eq!(patience(&refusal(code), Some(resource), unexpected), wanted, "{code:?}");
         }
+    }
+
+    /// DRBD 9.2.18, with somebody who reads from the device of the other Secondary.
+    #[test]
+    fn a_peer_that_declines_is_no_primary() {
+        let resource = events::read(include_str!("../captures/nine/reader-n1.events2"), "r0").unwrap().unwrap();
+        let said = "r0: State change failed: (-10) State change was refused by peer node\nadditional info from kernel:\n\
+                    Declined by peer n2 (id: 1), see the kernel log there\n";
+        let reason = reason("r0", &Refusal::parse(said), Some(&resource));
+        assert!(reason.contains("Declined by peer n2") && !reason.contains("is Primary"), "{reason}");
     }
 }

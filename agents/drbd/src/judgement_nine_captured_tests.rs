@@ -112,6 +112,16 @@ fn every_captured_state_is_what_the_table_says() {
         (captured!("three-paused-n2"), Degraded, Set(10), "from peer n1 rests (user), 50.78 % done; the data here"),
         (captured!("three-n2-inconsistent-n1"), DegradedPromoted, Set(10_000), "resync of volume 0 to peer n3"),
         (captured!("three-n2-inconsistent-n2"), Degraded, Remove, "volume 0 is Inconsistent here"),
+        // Two volumes; n3 has no disks, on purpose. A verify has found what was changed behind DRBD's back.
+        (captured!("client-primary-n1"), RunningPromoted, Set(10_000), ""),
+        (captured!("client-primary-n3"), Running, Set(9999), ""),
+        (captured!("client-verify-n1"), DegradedPromoted, Set(10_000), "right, drbdadm invalidate r0 on the other"),
+        (captured!("client-verify-n2"), Degraded, Set(10_000), "if the Primary is right, drbdadm invalidate r0 here"),
+        (captured!("client-promoted-n1"), Degraded, Set(10_000), "a verify has found 4 KiB of volume 0"),
+        (captured!("client-promoted-n3"), RunningPromoted, Set(9999), ""),
+        (captured!("client-both-primary-n1"), DegradedPromoted, Set(10_000), "BOTH NODES ARE PRIMARY: peer n2 is"),
+        (captured!("client-cut-n2"), Degraded, Set(10_000), "peer n3 is not connected (Connecting)"),
+        (captured!("client-cut-n3"), Degraded, Remove, "peer n1 is not connected (Connecting)"),
         (captured!("split-brain-n1"), DegradedPromoted, Set(10_000), "StandAlone"),
         (captured!("split-brain-n2"), DegradedPromoted, Set(10_000), "StandAlone"),
     ];

@@ -288,19 +288,21 @@ fn replication(facts: &Facts, resource: &Resource, peer: &Peer, number: u32, the
 
 /// 8.4 with a Primary: a new connection copies what the bitmap says, from the Primary to the other, whichever is right; without
 /// one both generations are the same, and nothing is copied ("No resync, but … bits in bitmap", drbd_receiver.c). DRBD 9, which
-/// names its peers, then clears the bitmap: what the verify has found is forgotten, and still differs (seen with 9.2.18).
+/// names its peers, then clears the bitmap: what the verify has found is forgotten, and still differs; it has an option for
+/// copying just that, in either role (all seen with 9.2.18).
 fn copied_anew(facts: &Facts, resource: &Resource, peer: &Peer) -> String {
-    let invalidate = format!("drbdadm invalidate {}", facts.name);
-    let again = match peer.node() {
-        Some(_) => invalidate.clone(),
-        None => format!("drbdadm disconnect {0} and connect {0}", facts.name),
-    };
-    if resource.primary() {
+    let again = format!("drbdadm disconnect {0} and connect {0}", facts.name);
+    if peer.node().is_some() {
+        format!(
+            "drbdadm invalidate --reset-bitmap=no {} on the node that is wrong; do not disconnect before",
+            facts.name
+        )
+    } else if resource.primary() {
         format!("if this node is right, {again} on the other; if not, move the Primary there first")
     } else if peer.role == Role::Primary {
         format!("if the Primary is right, {again} here; if not, move it here first")
     } else {
-        format!("{invalidate} on the node that is wrong")
+        format!("drbdadm invalidate {} on the node that is wrong", facts.name)
     }
 }
 

@@ -41,7 +41,8 @@ Behind); both nodes Primary where one is meant; drbd.conf that cannot be read; a
 
 What a verify has found a new connection of DRBD 8.4 copies anew, from the Primary to the other node, whichever is right: where the Primary's \
 data is the wrong one, the role is moved first. Without a Primary a new connection copies nothing; drbdadm invalidate copies all. DRBD 9 forgets it with the next \
-connection, if nothing was written meanwhile, and copies nothing: drbdadm invalidate on the node that is wrong, before that.
+connection, if nothing was written meanwhile, and copies nothing: there drbdadm invalidate --reset-bitmap=no on the node that is \
+wrong copies what was found, in either role.
 
 9: a Primary without data: its disk is lost, or is not good, and no connected peer has good data; its volume has no quorum and \
 its I/O fails. Also suspended I/O for lack of data (no-data): only another node can serve then.

@@ -16,7 +16,7 @@ const AGE: std::time::Duration = std::time::Duration::from_secs(15);
 const SAID: &str = "said";
 /// The generations, below what was seen when they were read.
 const GENERATION: &str = "generation";
-/// This node was Primary when DRBD gave up the connection: its data is what the cluster served.
+/// This node was Primary when DRBD gave up the connection, or had the Primary's data: they are what the cluster served.
 const SERVED: &str = "served";
 
 /// What is known.
@@ -35,7 +35,7 @@ pub(crate) fn exchange(run: &Run, settings: &Settings, seen: &Seen) -> Apart {
         return Apart::default();
     }
     let own = generations(run, settings, seen, resource);
-    if resource.primary() && standalone(resource) {
+    if standalone(resource) && has_what_is_served(resource) {
         // Losing it means that a promotion is refused which could be allowed.
         let _ = run.store.write(SERVED, "");
     }
@@ -53,7 +53,12 @@ pub(crate) fn ask(run: &Run, settings: &Settings, seen: &Seen) -> Apart {
     heard(run, settings, resource, &generations(run, settings, seen, resource))
 }
 
-/// Whether this node was Primary when the nodes parted.
+/// Of three nodes, one may be apart from the Primary and from this one, which goes on together.
+fn has_what_is_served(resource: &Resource) -> bool {
+    resource.primary() || (resource.all_up_to_date() && resource.primary_peer().is_some_and(Peer::connected))
+}
+
+/// Whether this node had what the cluster served when the nodes parted.
 fn served(run: &Run) -> bool {
     run.store.read(SERVED).is_ok_and(|kept| kept.is_some())
 }
@@ -87,15 +92,26 @@ fn heard(run: &Run, settings: &Settings, resource: &Resource, own: &[Generation]
         .filter(|(node, _)| *node != this)
         .filter_map(|(node, text)| Some((node, words(&text)?)))
         .collect();
-    let akin = theirs.iter().filter_map(|(_, words)| kinship(own, &words.generations)).max();
-    let parted = match akin {
+    let parted = parted(resource, own, &theirs);
+    let others = theirs.into_iter().map(|(node, words)| Other { node, primary: words.primary }).collect();
+    Apart { parted, others }
+}
+
+/// How this node's data stand to those of the node that DRBD keeps apart. DRBD 9 knows peers by name.
+fn parted(resource: &Resource, own: &[Generation], theirs: &[(String, Words)]) -> Parted {
+    let apart = |node: &str| {
+        resource.peers.values().any(|peer| {
+            peer.connection == Connection::StandAlone
+                && (resource.peers.len() == 1 || peer.node().is_none_or(|name| name == node))
+        })
+    };
+    let told = theirs.iter().filter(|(node, _)| apart(node));
+    match told.filter_map(|(_, words)| kinship(own, &words.generations)).max() {
         _ if !standalone(resource) || own.is_empty() => Parted::Unknown,
         Some(akin) => Parted::Akin(akin),
         None if own.iter().any(Generation::wrote_alone) => Parted::WroteAlone,
         None => Parted::WroteNothing,
-    };
-    let others = theirs.into_iter().map(|(node, words)| Other { node, primary: words.primary }).collect();
-    Apart { parted, others }
+    }
 }
 
 struct Words {
@@ -153,8 +169,9 @@ pub(crate) fn refuses(run: &Run, settings: &Settings, seen: &Seen) -> Result<(),
     run.log.step(&format!("StandAlone: {parted:?}, {others:?}"));
     if !would_lose(run, parted) {
         if served(run) {
-            run.log
-                .warning("StandAlone, and this node was Primary when the nodes parted: it goes on with its own data");
+            run.log.warning(
+                "StandAlone, and this node had the Primary's data when the nodes parted: it goes on with them",
+            );
         }
         return Ok(());
     }
@@ -168,4 +185,48 @@ pub(crate) fn refuses(run: &Run, settings: &Settings, seen: &Seen) -> Result<(),
         )
     };
     Err(Failure::generic(format!("not promoted: {why}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::events;
+
+    /// n1 of three nodes: n3 is apart, n2 as given.
+    fn n1(role: &str, n2: &str) -> Resource {
+        let text = format!(
+            "exists resource name:r0 role:{role} suspended:no\n\
+             exists connection name:r0 peer-node-id:1 conn-name:n2 {n2}\n\
+             exists connection name:r0 peer-node-id:2 conn-name:n3 connection:StandAlone role:Unknown\n\
+             exists device name:r0 volume:0 minor:0 disk:UpToDate quorum:yes\nexists -\n"
+        );
+        events::read(&text, "r0").unwrap().unwrap()
+    }
+
+    #[test]
+    fn who_goes_on_with_the_primary_has_what_is_served() {
+        assert!(has_what_is_served(&n1("Primary", "connection:Connecting role:Unknown")));
+        assert!(has_what_is_served(&n1("Secondary", "connection:Connected role:Primary")));
+        assert!(!has_what_is_served(&n1("Secondary", "connection:Connected role:Secondary")));
+        assert!(!has_what_is_served(&n1("Secondary", "connection:Connecting role:Unknown")));
+    }
+
+    #[test]
+    fn data_are_compared_with_those_of_the_node_that_is_apart() {
+        let of = |text: &str| vec![Generation::parse(text).unwrap()];
+        let own = of(include_str!("../captures/nine/split-brain-n1.gi"));
+        let other = of(include_str!("../captures/nine/split-brain-n2.gi"));
+        let told = |node: &str, generations: &[Generation]| {
+            (node.to_owned(), Words { primary: false, generations: generations.to_vec() })
+        };
+        let resource = n1("Primary", "connection:Connected role:Secondary");
+        let both = [told("n2", &own), told("n3", &other)];
+        assert_eq!(parted(&resource, &own, &both), Parted::Akin(Kinship::Split));
+        assert_eq!(parted(&resource, &own, &both[..1]), Parted::WroteAlone);
+        assert_eq!(parted(&resource, &[], &both), Parted::Unknown);
+        // With one peer it is that one, whatever the cluster calls it.
+        let mut pair = resource;
+        pair.peers.remove(&1);
+        assert_eq!(parted(&pair, &own, &[told("elsewhere", &other)]), Parted::Akin(Kinship::Split));
+    }
 }

@@ -117,6 +117,18 @@ mod tests {
         assert!(one.wrote_alone() && two.wrote_alone());
     }
 
+    /// DRBD 9 prints more flags, and keeps a bitmap's base for each peer.
+    #[test]
+    fn a_real_split_brain_of_drbd_9_is_one_too() {
+        let one = of(include_str!("../captures/nine/split-brain-n1.gi"));
+        let two = of(include_str!("../captures/nine/split-brain-n2.gi"));
+        assert_eq!((one.against(&two), two.against(&one)), (Kinship::Split, Kinship::Split));
+        assert!(one.wrote_alone() && two.wrote_alone());
+        let whole = of(include_str!("../captures/nine/inconsistent-alone-n1.gi"));
+        let half = of(include_str!("../captures/nine/inconsistent-alone-n2.gi"));
+        assert_eq!((whole.against(&half), half.against(&whole)), (Kinship::Newer, Kinship::Older));
+    }
+
     #[test]
     fn after_a_disconnect_the_one_who_wrote_on_is_newer() {
         let one = of(include_str!("../captures/disconnected-n1.gi"));

@@ -116,7 +116,9 @@ fn fatal(resource: &Resource) -> Vec<String> {
 
 fn wrong(facts: &Facts, resource: &Resource) -> Vec<String> {
     let mut wrong = both_primary(facts, resource);
-    wrong.extend(resource.suspended.iter().map(|why| suspended(why)));
+    // With suspend-io a Secondary says so as well; what it means there its volumes say.
+    let told = |why: &&String| resource.primary() || resource.quorate() || *why != "quorum";
+    wrong.extend(resource.suspended.iter().filter(told).map(|why| suspended(why)));
     for (number, volume) in &resource.volumes {
         wrong.extend(disk(resource, *number, volume));
         if !volume.quorum && !resource.primary() {
@@ -173,12 +175,14 @@ fn disk(resource: &Resource, number: u32, volume: &Volume) -> Option<String> {
     if volume.client {
         return None;
     }
-    let at_peers = resource.peers.values().filter_map(|peer| peer.volumes.get(&number));
-    let resync = at_peers.into_iter().any(|there| there.replication.towards_here());
+    let at_peers: Vec<&Replication> =
+        resource.peers.values().filter_map(|peer| peer.volumes.get(&number)).map(|there| &there.replication).collect();
+    let resync = at_peers.iter().any(|replication| replication.towards_here());
     match &volume.disk {
         Disk::UpToDate | Disk::Other(_) => None,
-        // The sentence on the resync says it.
+        // The sentence on the resync says it, or that on the congestion: DRBD 9 is Outdated while it is Behind.
         Disk::Inconsistent | Disk::Outdated if resync => None,
+        Disk::Outdated if at_peers.contains(&&Replication::Behind) => None,
         Disk::Diskless if resource.primary() => Some(format!(
             "volume {number} has lost its disk here: all its I/O goes to the peer, over the network; mend the disk, then \
              drbdadm attach"
@@ -254,6 +258,9 @@ fn standalone(facts: &Facts, peer: &Peer) -> String {
 fn replication(facts: &Facts, resource: &Resource, peer: &Peer, number: u32, there: &PeerVolume) -> Option<String> {
     let who = peer.called();
     if there.replication.resyncs() {
+        if waits_its_turn(resource, number, there) {
+            return None;
+        }
         return Some(resync(facts, resource, peer, number, there));
     }
     match &there.replication {
@@ -268,7 +275,10 @@ fn replication(facts: &Facts, resource: &Resource, peer: &Peer, number: u32, the
             (Disk::UpToDate | Disk::Other(_), _) => None,
             // What is wrong on this side is said already.
             (disk, _) if here(resource, number) == Some(&Disk::UpToDate) => {
-                Some(format!("volume {number} is {disk} at {who}: there is no second good copy"))
+                let good = |peer: &Peer| peer.volumes.get(&number).is_some_and(|there| there.disk == Disk::UpToDate);
+                let second = resource.peers.values().any(|peer| peer.connected() && good(peer));
+                let left = if second { "fewer good copies are left" } else { "there is no second good copy" };
+                Some(format!("volume {number} is {disk} at {who}: {left}"))
             }
             _ => None,
         },
@@ -276,11 +286,18 @@ fn replication(facts: &Facts, resource: &Resource, peer: &Peer, number: u32, the
     }
 }
 
-/// With a Primary a new connection copies what the bitmap says, from the Primary to the other, whichever is right; without one
-/// both generations are the same, and nothing is copied ("No resync, but … bits in bitmap", drbd_receiver.c).
+/// 8.4 with a Primary: a new connection copies what the bitmap says, from the Primary to the other, whichever is right; without
+/// one both generations are the same, and nothing is copied ("No resync, but … bits in bitmap", drbd_receiver.c). DRBD 9, which
+/// names its peers, then clears the bitmap: what the verify has found is forgotten, and still differs; it has an option for
+/// copying just that, in either role (all seen with 9.2.18).
 fn copied_anew(facts: &Facts, resource: &Resource, peer: &Peer) -> String {
     let again = format!("drbdadm disconnect {0} and connect {0}", facts.name);
-    if resource.primary() {
+    if peer.node().is_some() {
+        format!(
+            "drbdadm invalidate --reset-bitmap=no {} on the node that is wrong; do not disconnect before",
+            facts.name
+        )
+    } else if resource.primary() {
         format!("if this node is right, {again} on the other; if not, move the Primary there first")
     } else if peer.role == Role::Primary {
         format!("if the Primary is right, {again} here; if not, move it here first")
@@ -293,11 +310,22 @@ fn here(resource: &Resource, number: u32) -> Option<&Disk> {
     resource.volumes.get(&number).map(|volume| &volume.disk)
 }
 
+/// Two nodes that are both brought up to date by a third are in line for each other, and need nothing of each other in the end.
+fn waits_its_turn(resource: &Resource, number: u32, there: &PeerVolume) -> bool {
+    let mut why = there.resync_suspended.iter();
+    let in_line = there.resync_suspended.iter().any(|why| why == "dependency")
+        && why.all(|why| matches!(why.as_str(), "peer" | "dependency"));
+    let mut at_peers = resource.peers.values().filter_map(|peer| peer.volumes.get(&number));
+    in_line && at_peers.any(|other| other.replication.towards_here() && other.disk == Disk::UpToDate)
+}
+
 fn resync(facts: &Facts, resource: &Resource, peer: &Peer, number: u32, there: &PeerVolume) -> String {
     let minor = resource.volumes.get(&number).and_then(|volume| volume.minor);
     let (done, left) = minor.and_then(|minor| facts.progress.get(&minor).cloned()).unwrap_or_default();
     let done = there.done.clone().or(done).map(|percent| format!(", {percent} % done"));
     let left = there.eta.map(|seconds| format!("{seconds} s")).or(left).map(|time| format!(", {time} left"));
+    // What DRBD 9 says of one that rests comes from before it did.
+    let left = left.filter(|_| there.resync_suspended.is_empty());
     let rests = match (there.resync_suspended.is_empty(), &there.replication) {
         (true, Replication::PausedSyncS | Replication::PausedSyncT) => " rests".to_owned(),
         (true, _) => String::new(),
@@ -316,3 +344,7 @@ mod tests;
 #[cfg(test)]
 #[path = "judgement_nine_tests.rs"]
 mod nine_tests;
+
+#[cfg(test)]
+#[path = "judgement_nine_captured_tests.rs"]
+mod nine_captured_tests;

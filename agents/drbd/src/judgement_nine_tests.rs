@@ -84,6 +84,7 @@ fn every_state_of_three_nodes_is_what_the_table_says() {
         // One of two copies is enough for a promotion, but not for nothing to be said.
         (&[&N3_GONE], DegradedPromoted, Set(10_000), "peer n3 is not connected (Connecting)"),
         (&[&[SECONDARY], &N3_GONE], Degraded, Set(1000), "peer n3 is not connected (Connecting)"),
+        (&[&[SECONDARY, N2_PRIMARY], &N3_GONE], Degraded, Set(10_000), "peer n3 is not connected (Connecting)"),
         (&[&CLIENT, &N3_GONE], DegradedPromoted, Set(9999), "peer n3 is not connected"),
         (&[&[SECONDARY], &CLIENT, &N3_GONE], Degraded, Set(999), "peer n3 is not connected"),
         (&[&N2_GONE, &N3_GONE], DegradedPromoted, Set(10_000), "what is written is on this node alone"),
@@ -191,4 +192,12 @@ fn words_and_kinds_of_a_later_drbd_are_no_obstacle() {
         (&["resource "], "may_promote:no promotion_score:10103", "may_promote:perhaps promotion_score:many colour:red"),
     ]);
     assert_eq!(judge(&facts).state, State::RunningPromoted);
+}
+
+/// A Secondary is not to outdate itself for a promoted node that it is connected to, because a third is down.
+#[test]
+fn of_several_peers_the_promoted_one_is_looked_at() {
+    let resource = nine(&[&[SECONDARY, N2_PRIMARY][..], &N3_GONE].concat()).resource.unwrap();
+    let unknown = |node| resource.unknown_at(node);
+    assert_eq!((unknown("n2"), unknown("n3"), unknown("elsewhere")), (false, true, true));
 }

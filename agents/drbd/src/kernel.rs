@@ -75,6 +75,8 @@ pub(crate) struct Refusal {
     pub(crate) code: Option<i32>,
     /// DRBD's words.
     pub(crate) words: String,
+    /// What DRBD 9 adds: which peer it was that declined.
+    pub(crate) more: Option<String>,
 }
 
 impl Refusal {
@@ -83,11 +85,12 @@ impl Refusal {
         let line = said.lines().find(|line| line.contains("State change failed:"));
         let reason = line.and_then(|line| line.split_once("State change failed: (")).map(|(_, reason)| reason);
         let coded = reason.and_then(|reason| reason.split_once(") "));
+        let more = said.lines().skip_while(|line| *line != "additional info from kernel:").nth(1).map(shown);
         if let Some((code, words)) = coded.and_then(|(code, words)| Some((code.parse().ok()?, words))) {
-            return Self { code: Some(code), words: shown(words) };
+            return Self { code: Some(code), words: shown(words), more };
         }
         let words = said.split_whitespace().collect::<Vec<_>>().join(" ");
-        Self { code: None, words: words.replace(char::is_control, "") }
+        Self { code: None, words: words.replace(char::is_control, ""), more }
     }
 }
 
@@ -122,7 +125,7 @@ fn setup(arguments: &[&str], deadline: Deadline) -> Result<(), Refusal> {
     match output {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(Refusal::parse(&output.stderr)),
-        Err(error) => Err(Refusal { code: None, words: format!("{error:#}") }),
+        Err(error) => Err(Refusal { code: None, words: format!("{error:#}"), more: None }),
     }
 }
 
@@ -148,10 +151,17 @@ mod tests {
         let said =
             "0: State change failed: (-2) Need access to UpToDate data\nCommand 'drbdsetup-84 primary 0' terminated";
         let refusal = Refusal::parse(said);
-        assert_eq!(refusal, Refusal { code: Some(-2), words: "Need access to UpToDate data".into() });
+        assert_eq!(refusal, Refusal { code: Some(-2), words: "Need access to UpToDate data".into(), more: None });
         assert_eq!(refusal.to_string(), "DRBD refuses: Need access to UpToDate data (-2)");
         let nine = Refusal::parse("mail: State change failed: (-12) Device is held open by someone\n");
-        assert_eq!(nine.code, Some(-12));
+        assert_eq!((nine.code, nine.more), (Some(-12), None));
+        // Of DRBD 9.2.18, while somebody reads from the device on the other node.
+        let nine = Refusal::parse(
+            "r0: State change failed: (-10) State change was refused by peer node\nadditional info from kernel:\n\
+             Declined by peer n2 (id: 1), see the kernel log there\n",
+        );
+        assert_eq!(nine.code, Some(-10));
+        assert_eq!(nine.more.as_deref(), Some("Declined by peer n2 (id: 1), see the kernel log there"));
         for other in ["", "something else\nentirely", "State change failed: (x) y", "State change failed: (-2"] {
             assert_eq!(Refusal::parse(other).code, None, "{other:?}");
         }

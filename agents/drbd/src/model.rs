@@ -234,6 +234,14 @@ impl Resource {
         self.storing_peers().next().is_none() || self.storing_peers().any(Peer::any_unknown)
     }
 
+    /// Whether nothing is known of the data on that node. Where no peer has its name, as with 8.4, it may be any.
+    pub(crate) fn unknown_at(&self, node: &str) -> bool {
+        match self.peers.values().find(|peer| peer.node() == Some(node)) {
+            Some(peer) => peer.any_unknown(),
+            None => self.some_peer_unknown(),
+        }
+    }
+
     pub(crate) fn primary_peer(&self) -> Option<&Peer> {
         self.peers.values().find(|peer| peer.role == Role::Primary)
     }

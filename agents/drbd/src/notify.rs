@@ -29,15 +29,13 @@ pub(crate) fn notify(run: &Run, settings: &Settings, notification: &Notification
     }
     let other = other_promoted(run, notification);
     match other {
-        Some(node)
-            if resource.primary() && resource.some_peer_unknown() && run.environment.promoted_max() == Some(1) =>
-        {
+        Some(node) if resource.primary() && resource.unknown_at(&node) && run.environment.promoted_max() == Some(1) => {
             run.log.error(&format!(
                 "BOTH NODES ARE PRIMARY: {} is Primary here and on {node}, and the replication link is down; end one of them",
                 settings.name
             ));
         }
-        Some(node) if settings.stop_outdates_secondary && !resource.primary() && resource.some_peer_unknown() => {
+        Some(node) if settings.stop_outdates_secondary && !resource.primary() && resource.unknown_at(&node) => {
             run.log.info(&format!("{node} is promoted and not connected: {} is outdated here", settings.name));
             if let Err(error) = adm(settings, false, &["outdate", &settings.name], run.deadline) {
                 run.log.warning(&format!("{error:#}"));

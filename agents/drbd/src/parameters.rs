@@ -59,8 +59,9 @@ const PARAMETERS: &[Parameter] = &[
         short: "The steps of the promotion score",
         long: "Four whole numbers, none smaller than the one before: the promotion score of a node that has data which is \
                consistent, but perhaps old; of one that reaches good data at a peer only; of a Secondary with good data that \
-               does not know how a peer's is; and of one with good data that is Primary or knows its peers. 0 is no score. \
-               Anything else than four such numbers is warned of, and the default stands in its place.",
+               does not know how a peer's is; and of one with good data that is Primary, is connected to the Primary, or knows \
+               its peers. 0 is no score. Anything else than four such numbers is warned of, and the default stands in its \
+               place.",
         ..Parameter::TEXT
     },
     Parameter {

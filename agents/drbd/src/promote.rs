@@ -20,6 +20,9 @@ const TRY_AGAIN: Duration = Duration::from_millis(500);
 const OTHER_PRIMARY: Duration = Duration::from_secs(15);
 /// What is left of the action for saying why not.
 const LAST_WORDS: Duration = Duration::from_millis(1500);
+/// DRBD 9 without a majority, or with a peer that somebody reads from: a connection may be on its way, a program (as udev's) may
+/// end. Both are over sooner than this, or last.
+const OTHERS: Duration = Duration::from_secs(15);
 /// What DRBD has no number for, such as drbdsetup missing, does not mend itself.
 const UNKNOWN: Duration = Duration::from_secs(5);
 
@@ -75,7 +78,7 @@ fn make_primary(run: &Run, settings: &Settings) -> Done {
             && now.resource.as_ref().is_some_and(|resource| monitor::unexpected_primary(run, resource));
         let patience = patience(&refusal, now.resource.as_ref(), unexpected);
         if begun.elapsed() >= patience || !deadline.sleep(TRY_AGAIN) {
-            return Err(Failure::generic(reason(settings, &refusal, now.resource.as_ref())));
+            return Err(Failure::generic(reason(&settings.name, &refusal, now.resource.as_ref())));
         }
     }
 }
@@ -106,14 +109,21 @@ fn patience(refusal: &Refusal, resource: Option<&Resource>, unexpected_primary: 
         Some(-2 | -7) if !settling => Duration::ZERO,
         // SS_TWO_PRIMARIES, SS_CW_FAILED_BY_PEER.
         Some(-1 | -10) => OTHER_PRIMARY,
+        // SS_PRIMARY_READER, SS_NO_QUORUM.
+        Some(-22 | -25) => OTHERS,
         Some(_) => Duration::MAX,
         None => UNKNOWN,
     }
 }
 
-fn reason(settings: &Settings, refusal: &Refusal, resource: Option<&Resource>) -> String {
+fn reason(name: &str, refusal: &Refusal, resource: Option<&Resource>) -> String {
     let state = resource.map(Resource::summary).unwrap_or_default();
     let why = match (refusal.code, resource.and_then(Resource::primary_peer)) {
+        // The peer of DRBD 9 declines while its device is open, if only to be read.
+        (Some(-10), None) if refusal.more.is_some() => {
+            let more = refusal.more.as_deref().unwrap_or_default();
+            format!("; {more}; is the device open there?")
+        }
         (Some(-1 | -10), peer) => {
             let who = peer.map_or_else(|| "a peer".to_owned(), Peer::called);
             format!("; {who} is Primary and must be demoted first")
@@ -121,10 +131,14 @@ fn reason(settings: &Settings, refusal: &Refusal, resource: Option<&Resource>) -
         (Some(-2), _) => {
             "; only a node with UpToDate data can be promoted, or one that is connected to such a node".to_owned()
         }
+        (Some(-22), _) => "; a peer holds the device open, though Secondary: end what reads it there".to_owned(),
+        (Some(-25), _) => {
+            "; only a majority of the nodes can promote one (options quorum), and this one does not reach enough of them".to_owned()
+        }
         (Some(-7), _) => "; the handler fence-peer could not make sure that the peer is outdated or dead".to_owned(),
         _ => String::new(),
     };
-    format!("{} is not promoted: {refusal}{why} (now: {state})", settings.name)
+    format!("{name} is not promoted: {refusal}{why} (now: {state})")
 }
 
 #[cfg(test)]
@@ -139,7 +153,7 @@ mod tests {
 
     #[test]
     fn another_try_is_made_only_where_it_can_help() {
-        let refusal = |code| Refusal { code, words: "w".into() };
+        let refusal = |code| Refusal { code, words: "w".into(), more: None };
         let sound = secondary(" disk:UpToDate");
         let settling = secondary(" disk:Negotiating");
         let table = [
@@ -150,10 +164,22 @@ mod tests {
             (Some(-1), &sound, true, Duration::ZERO),
             (Some(-10), &sound, false, OTHER_PRIMARY),
             (Some(-13), &sound, false, Duration::MAX),
+            (Some(-22), &sound, false, OTHERS),
+            (Some(-25), &sound, false, OTHERS),
             (None, &sound, false, UNKNOWN),
         ];
         for (code, resource, unexpected, wanted) in table {
             assert_eq!(patience(&refusal(code), Some(resource), unexpected), wanted, "{code:?}");
         }
+    }
+
+    /// DRBD 9.2.18, with somebody who reads from the device of the other Secondary.
+    #[test]
+    fn a_peer_that_declines_is_no_primary() {
+        let resource = events::read(include_str!("../captures/nine/reader-n1.events2"), "r0").unwrap().unwrap();
+        let said = "r0: State change failed: (-10) State change was refused by peer node\nadditional info from kernel:\n\
+                    Declined by peer n2 (id: 1), see the kernel log there\n";
+        let reason = reason("r0", &Refusal::parse(said), Some(&resource));
+        assert!(reason.contains("Declined by peer n2") && !reason.contains("is Primary"), "{reason}");
     }
 }

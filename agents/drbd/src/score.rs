@@ -11,7 +11,7 @@ pub(crate) struct Ladder {
     pub(crate) only_remote: i32,
     /// Good data here, and nothing is known of a peer.
     pub(crate) local_good: i32,
-    /// Good data here, and it is Primary or knows its peers.
+    /// Good data here, and it is Primary, connected to the Primary, or knows its peers.
     pub(crate) best: i32,
 }
 
@@ -49,7 +49,8 @@ impl Ladder {
                 Score::Remove
             }
         } else if resource.all_up_to_date() {
-            let known = resource.primary() || !resource.some_peer_unknown();
+            // Next to the Primary, whatever a third node has: that one, alone, may have old data and has the step below.
+            let known = resource.primary() || beside_primary(resource) || !resource.some_peer_unknown();
             above_zero(if known { self.best } else { self.local_good })
         } else if good_peer {
             above_zero(self.only_remote)
@@ -61,6 +62,10 @@ impl Ladder {
             Score::Remove
         }
     }
+}
+
+fn beside_primary(resource: &Resource) -> bool {
+    resource.primary_peer().is_some_and(|peer| peer.connected() && peer.all_up_to_date())
 }
 
 fn above_zero(score: i32) -> Score {

@@ -39,8 +39,10 @@ progress; a peer that is gone or a replication link that is cut; StandAlone and 
 other side; data that is Inconsistent, Outdated or of unknown age; differences that a verify has found; a congested link (Ahead, \
 Behind); both nodes Primary where one is meant; drbd.conf that cannot be read; a word of a later DRBD that the agent does not know.
 
-What a verify has found a new connection copies anew, from the Primary to the other node, whichever is right: where the Primary's \
-data is the wrong one, the role is moved first. Without a Primary a new connection copies nothing; drbdadm invalidate copies all.
+What a verify has found a new connection of DRBD 8.4 copies anew, from the Primary to the other node, whichever is right: where the Primary's \
+data is the wrong one, the role is moved first. Without a Primary a new connection copies nothing; drbdadm invalidate copies all. DRBD 9 forgets it with the next \
+connection, if nothing was written meanwhile, and copies nothing: there drbdadm invalidate --reset-bitmap=no on the node that is \
+wrong copies what was found, in either role.
 
 9: a Primary without data: its disk is lost, or is not good, and no connected peer has good data; its volume has no quorum and \
 its I/O fails. Also suspended I/O for lack of data (no-data): only another node can serve then.
@@ -52,7 +54,7 @@ partition, as on-no-quorum suspend-io wishes; by hand for a hand. A demote would
 
 pub(crate) const SCORE: &str = "\
 The ladder of adjust_master_score, by default: 10000 for good data (UpToDate) on a Primary, or on a Secondary that knows its \
-peers' state; 1000 for good data on a Secondary that does not; 10 where only a peer has good data; none otherwise, as when the data \
+peers' state or is connected to the Primary; 1000 for good data on a Secondary that does not; 10 where only a peer has good data; none otherwise, as when the data \
 is Inconsistent, Outdated, or only Consistent. No score without quorum, none where a promotion would lose what the other node of a split brain has written, and none for 15 seconds after a promotion that failed. A \
 resource that is down has none.
 

@@ -344,6 +344,7 @@ pub fn drbd_refusal(bytes: &[u8]) {
     if refusal.code.is_some() {
         is_shown(&refusal.words);
     }
+    refusal.more.iter().for_each(|more| is_shown(more));
 }
 
 /// The environment of a notify action.

@@ -300,7 +300,7 @@ mod tests {
     fn drbd_9_says_who_has_good_data() {
         let variables = [
             ("DRBD_RESOURCE", "r0"),
-            ("UP_TO_DATE_NODES", "0x5"),
+            ("UP_TO_DATE_NODES", "0x00000005"),
             ("DRBD_NODE_ID_0", "n1"),
             ("DRBD_NODE_ID_1", "n2"),
             ("DRBD_NODE_ID_2", "n3"),

@@ -207,9 +207,8 @@ fn collect(child: &mut Child, input: &[u8], deadline: Deadline, tell: &mut dyn F
     let (mut out_open, mut err_open) = (true, true);
     let (mut told, mut told_of_errors) = (0, 0);
     while out_open || err_open {
-        if deadline.passed() {
-            bail!("did not end within {:.1} s and was killed", deadline.budget().as_secs_f32());
-        }
+        // Before the look, not after it: who was stopped in between (SIGSTOP) finds what has ended meanwhile.
+        let last_look = deadline.passed();
         let readable = |pipe, open: bool| open.then(|| PollFd::new(pipe, PollFlags::POLLIN));
         let pipes = [readable(out.as_fd(), out_open), readable(err.as_fd(), err_open)];
         let mut waiting: Vec<_> = pipes.into_iter().flatten().collect();
@@ -235,14 +234,19 @@ fn collect(child: &mut Child, input: &[u8], deadline: Deadline, tell: &mut dyn F
             tell_lines(&stderr, &mut told_of_errors, tell);
             return Ok((status, stdout, stderr));
         }
+        if last_look {
+            bail!("did not end within {:.1} s and was killed", deadline.budget().as_secs_f32());
+        }
     }
     loop {
+        let last_look = deadline.passed();
         if let Some(status) = child.try_wait()? {
             return Ok((status, stdout, stderr));
         }
-        if !deadline.sleep(LOOK_AGAIN) {
+        if last_look {
             bail!("closed its output but did not end within {:.1} s and was killed", deadline.budget().as_secs_f32());
         }
+        deadline.sleep(LOOK_AGAIN);
     }
 }
 

@@ -133,7 +133,8 @@ fn a_constraint_is_left(pair: &Pair) -> Result<()> {
         ("--ban", peer, format!("cli-ban-pg-clone-on-{peer}")),
         ("--move", &primary.name, "cli-prefer-pg-clone".to_owned()),
     ] {
-        pair.cluster.tool(&["crm_resource", deed, "--resource", "pg-clone", "--node", node, "--promoted"])?;
+        let order = ["crm_resource", "--force", deed, "--resource", "pg-clone", "--node", node, "--promoted"];
+        pair.cluster.tool(&order)?;
         let words = [left.as_str(), "crm_resource --clear --resource pg-clone"];
         comes(pair, primary, WARNING, &words)?;
         let refused = pair.run(primary, &["hvmail_make_secondary"])?;

@@ -220,7 +220,8 @@ fn patient(mut picture: Picture, nodes: &[&str], options: &Options, limit: Deadl
         if nodes.iter().any(free) || deadline.passed() {
             return Ok(picture);
         }
-        let soon = |node: &&str| preflight::soon(&picture, node, |resource| tools::started(resource, node));
+        let soon =
+            |node: &&str| preflight::soon(&picture, node, tools::is_at_work, |resource| tools::started(resource, node));
         let Some(what) = nodes.iter().find_map(soon) else { return Ok(picture) };
         if what != said {
             say(&format!("waiting, {} s at most: {what}", deadline.budget().as_secs()), DONE);

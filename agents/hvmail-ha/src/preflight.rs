@@ -321,13 +321,23 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
     Told { obstacle, fact, remedy }
 }
 
-/// Why a node that could not take over may be able to in some seconds. `started` is how long its database runs, in seconds.
-pub(crate) fn soon(picture: &Picture, target: &str, started: impl Fn(&str) -> Option<i64>) -> Option<String> {
-    if picture.state.dc.is_none() {
+/// Why a node that could not take over may be able to in some seconds. `at_work` says whether a DC is, and `started` how many
+/// seconds ago the database was started there.
+pub(crate) fn soon(
+    picture: &Picture,
+    target: &str,
+    at_work: impl Fn(&str) -> bool,
+    started: impl Fn(&str) -> Option<i64>,
+) -> Option<String> {
+    let Some(dc) = &picture.state.dc else {
         return Some("the nodes have not agreed on a coordinator (DC) yet".to_owned());
-    }
+    };
     if target_of(picture, target) == Target::Passing {
         return Some(idle(target, Obstacle::TargetPassing).0);
+    }
+    // A node that has joined is looked at before anything is started there.
+    if picture.role(target) == Role::Inactive && at_work(dc) {
+        return Some(format!("not everything runs on {target} yet, and the cluster is at work"));
     }
     let unfit = obstacles(&facts(picture, target, &[])).contains(&Obstacle::DatabaseUnfit);
     let database = picture.configuration.of_agent("postgresql").filter(|_| unfit)?;

@@ -194,7 +194,7 @@ fn of_several_lists_that_which_differs_is_named() {
 #[test]
 fn what_may_be_over_soon_is_waited_for() {
     let started = |seconds| move |_: &str| seconds;
-    let of = |picture: &Picture, seconds| soon(picture, "n2", started(seconds));
+    let of = |picture: &Picture, seconds| soon(picture, "n2", |_| false, started(seconds));
     assert_eq!(of(&picture("healthy"), Some(1)), None, "nothing is in its way");
     let mut unfit = picture("healthy");
     let node = unfit.state.nodes.iter_mut().find(|node| node.name == "n2").unwrap();
@@ -205,6 +205,13 @@ fn what_may_be_over_soon_is_waited_for() {
     let mut joining = picture("healthy");
     joining.state.nodes.iter_mut().for_each(|node| node.pending = true);
     assert_eq!(of(&joining, None).as_deref(), Some("n2 is joining or leaving the cluster"));
+    let mut joined = picture("healthy");
+    joined.state.instances.retain(|one| one.node.as_deref() != Some("n2"));
+    assert_eq!(
+        soon(&joined, "n2", |_| true, started(None)).as_deref(),
+        Some("not everything runs on n2 yet, and the cluster is at work")
+    );
+    assert_eq!(of(&joined, None), None);
     let leaderless = Picture { state: crate::crm_mon::Monitored { dc: None, ..picture("healthy").state }, ..unfit };
     assert!(of(&leaderless, None).unwrap().contains("coordinator (DC)"));
 }

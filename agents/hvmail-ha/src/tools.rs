@@ -52,6 +52,13 @@ pub(crate) fn started(resource: &str, node: &str) -> Option<i64> {
     Some(jiff::Timestamp::now().as_second() - at)
 }
 
+/// Whether the controller of that node (the DC) has something left to do.
+pub(crate) fn is_at_work(dc: &str) -> bool {
+    let output = run(Program::new("crmadmin").args(["--output-as=xml", &format!("--status={dc}")]), PATIENCE).ok();
+    let root = output.and_then(|output| Element::parse(&output.stdout).ok()).unwrap_or_default();
+    root.all("crmd").iter().any(|one| !["", "S_IDLE"].contains(&one.get("state")))
+}
+
 /// drbd.conf as drbdadm understands it. None where it is not installed or does not understand it.
 pub(crate) fn drbd_dump() -> Option<String> {
     let program = Program::new("drbdadm");

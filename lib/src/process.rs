@@ -314,6 +314,23 @@ mod tests {
         assert_eq!(lines, ["LC_ALL=C", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "PCMK_ipc_type=shared-mem"]);
     }
 
+    /// In a process of its own, for it is stopped: by what it runs, which ends meanwhile, until long after the deadline.
+    #[test]
+    #[ignore = "stops its process"]
+    fn one_that_was_stopped() {
+        let script = "exec >&- 2>&-; sleep 0.2; (sleep 1; kill -CONT $PPID) & kill -STOP $PPID";
+        let output = Program::new("sh").args(["-c", script]).run(Deadline::after(Duration::from_millis(700))).unwrap();
+        assert!(output.status.success());
+    }
+
+    #[test]
+    fn who_was_stopped_finds_what_has_ended_meanwhile() {
+        let this = std::env::current_exe().unwrap();
+        let words = ["--ignored", "--exact", "process::tests::one_that_was_stopped"];
+        let output = Program::new(this.to_str().unwrap()).args(words).run(soon()).unwrap();
+        assert!(output.status.success() && output.stdout.contains("1 passed"), "{}{}", output.stdout, output.stderr);
+    }
+
     #[test]
     fn input_larger_than_a_pipe_reaches_it() {
         let input = vec![b'x'; 300_000];

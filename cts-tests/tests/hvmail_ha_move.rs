@@ -178,22 +178,20 @@ fn usual(node: &Node, program: &str) -> Result<()> {
 /// after. The same command then does what it was asked for.
 fn killed_while_it_puts_back(pair: &Pair) -> Result<()> {
     const CIBADMIN: &str = "/usr/sbin/cibadmin";
-    let (old, new) = nodes(pair)?;
-    slow(old, CIBADMIN, "--delete-all")?;
-    interrupted_and_killed(pair, old, "hvmail_make_secondary", |node| Ok(!removals(node)?.is_empty()))?;
+    let (_, new) = nodes(pair)?;
+    slow(new, CIBADMIN, "--delete-all")?;
+    interrupted_and_killed(pair, new, "hvmail_make_primary", |node| Ok(!removals(node)?.is_empty()))?;
     // Nor does its last order arrive.
-    for pid in removals(old)? {
+    for pid in removals(new)? {
         process::signal(pid, Signal::SIGKILL)?;
     }
-    usual(old, CIBADMIN)?;
+    usual(new, CIBADMIN)?;
     ensure!(moving(pair), "the constraint was to be there still");
-    is_repeated(pair, old, new, "hvmail_make_secondary", &["the constraint that an earlier command here has left"])?;
+    let words = ["the constraint that an earlier command here has left was removed"];
+    is_repeated(pair, new, new, "hvmail_make_primary", &words)?;
     let (old, new) = nodes(pair)?;
     interrupted_and_killed(pair, old, "hvmail_make_secondary", |_| Ok(!constrained(pair)))?;
-    is_repeated(pair, old, new, "hvmail_make_secondary", &[])?;
-    let (_, new) = nodes(pair)?;
-    interrupted_and_killed(pair, new, "hvmail_make_primary", |_| Ok(!constrained(pair)))?;
-    is_repeated(pair, new, new, "hvmail_make_primary", &[])
+    is_repeated(pair, old, new, "hvmail_make_secondary", &[])
 }
 
 /// The shells that wait instead of cibadmin.
@@ -247,7 +245,7 @@ fn while_the_other_leaves_and_comes(pair: &Pair) -> Result<()> {
     ended(new, "sbin/pacemakerd")?;
     ended(new, "sbin/corosync")?;
     usual(new, &services)?;
-    pair.cluster.tool(&[&patience[..], &["--delete"]].concat())?;
+    old.text(&[&patience[..], &["--delete"]].concat())?;
     let remedy = format!("on {}: systemctl start corosync pacemaker", new.name);
     let words = [&format!("{} is not in the cluster", new.name), &remedy, "nothing was changed"];
     ends(&pair.run(old, &["hvmail_make_secondary"])?, REFUSED, &words)?;
@@ -279,6 +277,7 @@ fn held_by_somebody(pair: &Pair) -> Result<()> {
     pair.cluster.wait_idle()?;
     let facts = ["pg-clone is not managed (is-managed)", "ips-clone is not managed (maintenance)"];
     ends(&pair.run(old, &["hvmail_ha", "status"])?, 1, &facts)?;
+    ends(&pair.run(old, &["hvmail_make_secondary", "--stop"])?, REFUSED, &[&facts[..], &["is not stopped"]].concat())?;
     taken_back(&facts)?;
     ends(&pair.run(old, &["hvmail_ha", "preflight"])?, DONE, &["could take over now"])?;
     // Of the primitive in the clone, and of the clone.

@@ -121,6 +121,8 @@ fn stop(picture: &Picture, node: &str, options: &Options) -> Result<u8> {
     let own = [Obstacle::Maintenance, Obstacle::NoQuorum, Obstacle::TargetMaintenance, Obstacle::Moving];
     let mut told = preflight::told(picture, node, &[]);
     told.retain(|one| own.contains(&one.obstacle));
+    let unmanaged = picture.configuration.roles().filter_map(preflight::unmanaged);
+    told.extend(unmanaged.map(|(fact, remedy)| Told { obstacle: Obstacle::Held, fact, remedy }));
     if !told.is_empty() {
         let left: Vec<_> = told.iter().map(|one| one.obstacle).collect();
         return Ok(refuse(&format!("{node} is not stopped"), &told, &left, ""));

@@ -237,8 +237,7 @@ fn while_the_other_leaves_and_comes(pair: &Pair) -> Result<()> {
     wait::until("the other node to be leaving", SETTLE, wait::TOOL, || {
         Ok(ends(&pair.run(old, &["hvmail_ha", "preflight"])?, REFUSED, &leaving).is_ok())
     })?;
-    let words =
-        ["waiting for the cluster to finish what it is at: services", leaving[0], leaving[1], "nothing was changed"];
+    let words = ["waiting for the cluster to finish what it is at", leaving[0], leaving[1], "nothing was changed"];
     ends(&pair.run(old, &["hvmail_make_secondary", "--timeout=10"])?, REFUSED, &words)?;
     ensure!(pair.writer.silence() < Duration::from_secs(1), "the database was to go on");
     new.write_file(GO_ON, "", 0o644, Owner::Root)?;

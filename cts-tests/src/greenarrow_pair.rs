@@ -197,6 +197,14 @@ impl Pair {
     }
 }
 
+/// Carries out what a program has printed as the remedy: its commands that begin so.
+pub fn carry_out(node: &Node, printed: &Output, command: &str) -> Result<()> {
+    let parts = printed.stdout.lines().flat_map(|line| line.split("; "));
+    let all: Vec<_> = parts.filter_map(|part| part.find(command).map(|at| part[at..].trim())).collect();
+    ensure!(!all.is_empty(), "no {command:?} in:\n{}", printed.stdout);
+    all.iter().try_for_each(|one| node.text(&one.split(' ').collect::<Vec<_>>()).map(drop))
+}
+
 /// The program ended with this status, and said all of this.
 pub fn ends(output: &Output, status: i32, words: &[&str]) -> Result<()> {
     let said = output.all();

@@ -1,13 +1,16 @@
 //! hvmail_make_secondary and hvmail_make_primary in a real pair, with clients of the database and of the SMTP server.
 
+use std::net::IpAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use cts_tests::cib::{Cib, Primitive, Resource};
 use cts_tests::cluster::SETTLE;
-use cts_tests::greenarrow_pair::{Pair, ends, with_nodes, with_pair};
+use cts_tests::greenarrow_pair::{Pair, carry_out, ends, with_nodes, with_pair};
+use cts_tests::installed::PROVIDER_DIRECTORY;
 use cts_tests::network::{self, BRIDGE};
-use cts_tests::node::Node;
+use cts_tests::node::{Node, Owner};
 use cts_tests::postgres_pair::address;
 use cts_tests::{process, wait};
 use nix::sys::signal::Signal;
@@ -15,6 +18,11 @@ use nix::sys::signal::Signal;
 const DONE: i32 = 0;
 const REFUSED: i32 = 1;
 const UNKNOWN: i32 = 3;
+/// The list of a second resource of the addresses, and one of them.
+const OTHER_LIST: &str = "/etc/other_ips";
+const OTHER_ADDRESS: &str = "10.78.1.200";
+/// Programs that wait go on once this file is there.
+const GO_ON: &str = "/run/rig/go-on";
 /// So many moves make a median.
 const MOVES: usize = 5;
 
@@ -152,6 +160,136 @@ fn interrupted(pair: &Pair) -> Result<()> {
     pair.healthy().map(drop)
 }
 
+/// A program that, called with this word, waits until it is told to go on.
+fn slow(node: &Node, program: &str, word: &str) -> Result<()> {
+    let real = format!("{program}.real");
+    node.text(&["cp", "-a", program, &real])?;
+    let wait = format!("until [ -e {GO_ON} ]; do sleep 0.1; done");
+    let script = format!("#!/bin/sh\ncase \" $* \" in *\" {word} \"*) {wait} ;; esac\nexec {real} \"$@\"\n");
+    node.write_file(program, script, 0o755, Owner::Root)
+}
+
+fn usual(node: &Node, program: &str) -> Result<()> {
+    node.text(&["mv", &format!("{program}.real"), program])?;
+    node.text(&["rm", "-f", GO_ON]).map(drop)
+}
+
+/// A command is interrupted while nobody is served, and killed while it puts back: before its constraint is taken away, and
+/// after. The same command then does what it was asked for.
+fn killed_while_it_puts_back(pair: &Pair) -> Result<()> {
+    const CIBADMIN: &str = "/usr/sbin/cibadmin";
+    let (_, new) = nodes(pair)?;
+    slow(new, CIBADMIN, "--delete-all")?;
+    interrupted_and_killed(pair, new, "hvmail_make_primary", |node| Ok(!removals(node)?.is_empty()))?;
+    // Nor does its last order arrive.
+    for pid in removals(new)? {
+        process::signal(pid, Signal::SIGKILL)?;
+    }
+    usual(new, CIBADMIN)?;
+    ensure!(moving(pair), "the constraint was to be there still");
+    let words = ["the constraint that an earlier command here has left was removed"];
+    is_repeated(pair, new, new, "hvmail_make_primary", &words)?;
+    let (old, new) = nodes(pair)?;
+    interrupted_and_killed(pair, old, "hvmail_make_secondary", |_| Ok(!constrained(pair)))?;
+    is_repeated(pair, old, new, "hvmail_make_secondary", &[])
+}
+
+/// The shells that wait instead of cibadmin.
+fn removals(node: &Node) -> Result<Vec<u32>> {
+    node.processes(|argv| argv.iter().any(|word| word == "--delete-all"))
+}
+
+fn interrupted_and_killed(pair: &Pair, node: &Node, order: &str, moment: impl Fn(&Node) -> Result<bool>) -> Result<()> {
+    let mut running = node.command(&[order])?.start(std::process::Stdio::null())?;
+    let cut_off = || Ok(constrained(pair) && pair.writer.silence() > Duration::from_millis(300));
+    wait::until("the clients to be cut off", SETTLE, wait::QUICK, cut_off)?;
+    let signalled = |signal| -> Result<()> {
+        let all = node.processes(|argv| argv.first().is_some_and(|word| word.ends_with(order)))?;
+        ensure!(!all.is_empty(), "{order} has ended before");
+        all.into_iter().try_for_each(|pid| process::signal(pid, signal).map(drop))
+    };
+    signalled(Signal::SIGINT)?;
+    wait::until("it to put back", SETTLE, wait::QUICK, || moment(node))?;
+    signalled(Signal::SIGKILL)?;
+    running.wait().map(drop)
+}
+
+fn is_repeated(pair: &Pair, node: &Node, primary: &Node, order: &str, words: &[&str]) -> Result<()> {
+    let output = pair.run(node, &[order])?;
+    println!("interrupted, killed, repeated:\n{}", output.all());
+    ends(&output, DONE, words)?;
+    ensure!(pair.healthy()?.name == primary.name, "{} was to be Primary", primary.name);
+    nothing_is_left(pair)
+}
+
+/// The other node leaves, and its services take their time to stop: that is waited for, and refused once the time is over.
+/// What is typed while it comes back waits for it.
+fn while_the_other_leaves_and_comes(pair: &Pair) -> Result<()> {
+    let (old, new) = nodes(pair)?;
+    let services = format!("{PROVIDER_DIRECTORY}/services");
+    slow(new, &services, "stop")?;
+    let patience = ["crm_attribute", "--type", "op_defaults", "--name", "timeout"];
+    pair.cluster.tool(&[&patience[..], &["--update", "90s"]].concat())?;
+    for pid in new.processes(|argv| argv.first().is_some_and(|path| path.ends_with("sbin/pacemakerd")))? {
+        process::signal(pid, Signal::SIGTERM)?;
+    }
+    let leaving = [&format!("{} is joining or leaving the cluster", new.name), "hvmail_ha status --watch"];
+    wait::until("the other node to be leaving", SETTLE, wait::TOOL, || {
+        Ok(ends(&pair.run(old, &["hvmail_ha", "preflight"])?, REFUSED, &leaving).is_ok())
+    })?;
+    let words = ["waiting for the cluster to finish what it is at", leaving[0], leaving[1], "nothing was changed"];
+    ends(&pair.run(old, &["hvmail_make_secondary", "--timeout=10"])?, REFUSED, &words)?;
+    ensure!(pair.writer.silence() < Duration::from_secs(1), "the database was to go on");
+    new.write_file(GO_ON, "", 0o644, Owner::Root)?;
+    ended(new, "sbin/pacemakerd")?;
+    ended(new, "sbin/corosync")?;
+    usual(new, &services)?;
+    old.text(&[&patience[..], &["--delete"]].concat())?;
+    let remedy = format!("on {}: systemctl start corosync pacemaker", new.name);
+    let words = [&format!("{} is not in the cluster", new.name), &remedy, "nothing was changed"];
+    ends(&pair.run(old, &["hvmail_make_secondary"])?, REFUSED, &words)?;
+    new.start_cluster()?;
+    pair.cluster.wait_quorum(2)?;
+    let typed = pair.run(old, &["hvmail_make_secondary"])?;
+    println!("typed when the other node came:\n{}", typed.all());
+    ends(&typed, DONE, &["waiting", &format!("{} is Primary and serves", new.name)])?;
+    nothing_is_left(pair)
+}
+
+/// Somebody has told the cluster to let nobody be Primary, or to do nothing; what is printed takes it back.
+fn held_by_somebody(pair: &Pair) -> Result<()> {
+    let (old, new) = nodes(pair)?;
+    let set = |resource: &str, name: &str, value: &str| {
+        let words = ["crm_resource", "--force", "--resource", resource, "--meta", "--set-parameter", name];
+        pair.cluster.tool(&[&words[..], &["--parameter-value", value]].concat())
+    };
+    let taken_back = |facts: &[&str]| -> Result<()> {
+        let words = [facts, &["--meta --delete-parameter", "nothing was changed"]].concat();
+        let refused = pair.run(old, &["hvmail_make_secondary", "--force"])?;
+        println!("{}", refused.all());
+        ends(&refused, REFUSED, &words)?;
+        ends(&pair.run(new, &["hvmail_make_primary", "--force"])?, REFUSED, &words)?;
+        carry_out(old, &refused, "crm_resource --resource")
+    };
+    set("pg-clone", "is-managed", "false")?;
+    set("ips", "maintenance", "true")?;
+    pair.cluster.wait_idle()?;
+    let facts = ["pg-clone is not managed (is-managed)", "ips-clone is not managed (maintenance)"];
+    ends(&pair.run(old, &["hvmail_ha", "status"])?, 1, &facts)?;
+    ends(&pair.run(old, &["hvmail_make_secondary", "--stop"])?, REFUSED, &[&facts[..], &["is not stopped"]].concat())?;
+    taken_back(&facts)?;
+    ends(&pair.run(old, &["hvmail_ha", "preflight"])?, DONE, &["could take over now"])?;
+    // Of the primitive in the clone, and of the clone.
+    for resource in ["services", "services-clone"] {
+        set(resource, "target-role", "Unpromoted")?;
+        pair.cluster.wait_idle()?;
+        taken_back(&["target-role=Unpromoted of services-clone lets nobody be Primary"])?;
+        pair.cluster.wait_idle()?;
+        ensure!(pair.healthy()?.name == old.name, "{} was to be Primary again", old.name);
+    }
+    nothing_is_left(pair)
+}
+
 fn in_maintenance(pair: &Pair) -> Result<()> {
     let (old, new) = nodes(pair)?;
     pair.cluster.maintenance(true)?;
@@ -193,9 +331,9 @@ fn while_another_is_at_it(pair: &Pair) -> Result<()> {
     signalled(Signal::SIGCONT)?;
     // nsenter has stopped with its child.
     process::signal(running.pid(), Signal::SIGCONT)?;
-    // If it was stopped while a tool of Pacemaker was at work, that has taken too long for it.
+    // Whatever tool of Pacemaker was at work has ended meanwhile.
     let status = running.wait()?;
-    ensure!([Some(DONE), Some(UNKNOWN)].contains(&status.code()), "{status}");
+    ensure!(status.code() == Some(DONE), "{status}");
     ensure!(pair.healthy()?.name == new.name);
     nothing_is_left(pair)
 }
@@ -210,13 +348,22 @@ fn not_to_be_promoted(pair: &Pair) -> Result<()> {
         let words: Vec<_> = words.iter().map(String::as_str).chain(deed.iter().copied()).collect();
         pair.cluster.tool(&words).map(drop)
     };
-    change("fail-count-services#promote_0", &["--update", "INFINITY"])?;
-    change("last-failure-services#promote_0", &["--update", "1795570000"])?;
-    pair.cluster.wait_idle()?;
+    let failed = || {
+        change("fail-count-services#promote_0", &["--update", "INFINITY"])?;
+        change("last-failure-services#promote_0", &["--update", "1795570000"])?;
+        pair.cluster.wait_idle()
+    };
+    failed()?;
     let words =
         ["failures keep resources away from", "services", "crm_resource --cleanup --resource services", "--force"];
     let words = [&words[..], &["nothing was changed"]].concat();
-    ends(&pair.run(old, &["hvmail_make_secondary"])?, REFUSED, &words)?;
+    let refused = pair.run(old, &["hvmail_make_secondary"])?;
+    ends(&refused, REFUSED, &words)?;
+    carry_out(new, &refused, "crm_resource --cleanup")?;
+    wait::until("the remedy to help", SETTLE, wait::TOOL, || {
+        Ok(pair.run(old, &["hvmail_ha", "preflight"])?.code() == Some(DONE))
+    })?;
+    failed()?;
     ends(&pair.run(new, &["hvmail_make_primary"])?, REFUSED, &words)?;
     ends(
         &pair.run(old, &["hvmail_make_secondary", "--force"])?,
@@ -263,11 +410,22 @@ fn stopped_and_brought_back(pair: &Pair) -> Result<()> {
     pair.cluster.wait_idle()?;
     // The other node has what this one wrote, or does not: they compare their logs.
     ensure!(pair.writer.silence() > Duration::from_secs(2), "no node was to become Primary by itself");
-    while_somebody_has_an_address(|| {
-        let orders =
-            ["hvmail_make_primary", "--force", "--accept-data-loss=database", "--accept-data-loss=peer-unseen"];
-        ends(&pair.run(old, &orders)?, REFUSED, &["addresses of the pair answer", "10.78.1.1", "nothing was changed"])
-    })?;
+    // Of a second resource too, with a list of its own.
+    for node in &pair.cluster.nodes {
+        node.write_file(OTHER_LIST, format!("{OTHER_ADDRESS}/16\n10.78.1.201\n"), 0o644, Owner::Root)?;
+    }
+    let other = Primitive::ocf("other-ips", "greenarrow", "primary-ips").parameter("ip_file", OTHER_LIST);
+    pair.cluster.load(&Cib::default().resource(Resource::Plain(other.meta("target-role", "Stopped"))))?;
+    let orders = ["hvmail_make_primary", "--force", "--accept-data-loss=database", "--accept-data-loss=peer-unseen"];
+    let unseen = format!("not seen: whether addresses of the pair answer on the wire: {OTHER_LIST}: line 2");
+    for held in [address(), OTHER_ADDRESS.parse()?] {
+        while_somebody_has(held, || {
+            let fact = format!("addresses of the pair answer though no node of the cluster is Primary: {held}");
+            ends(&pair.run(old, &orders)?, REFUSED, &[&fact, &unseen, "nothing was changed"])
+        })?;
+    }
+    pair.cluster.wait_idle()?;
+    pair.cluster.tool(&["cibadmin", "--delete", "--xml-text", "<primitive id=\"other-ips\"/>"])?;
     the_last_primary_is_away(pair, old, new)?;
     killed(old, "the constraint to be there", &["hvmail_make_primary"], |_| Ok(moving(pair)))?;
     ends(&pair.run(old, &["hvmail_make_primary"])?, DONE, &[&format!("{} is Primary and serves", old.name)])?;
@@ -275,16 +433,20 @@ fn stopped_and_brought_back(pair: &Pair) -> Result<()> {
     nothing_is_left(pair)
 }
 
+/// What systemctl stop does to a daemon of the cluster.
+fn ended(node: &Node, name: &str) -> Result<()> {
+    let daemon = |argv: &[String]| argv.first().is_some_and(|path| path.ends_with(name));
+    for pid in node.processes(daemon)? {
+        process::signal(pid, Signal::SIGTERM)?;
+    }
+    let gone = || Ok(node.processes(daemon)?.is_empty());
+    wait::until(&format!("{name} to end"), SETTLE, wait::TOOL, gone).map(drop)
+}
+
 /// The cluster is stopped on the node that was Primary last, and wrote while the other one was in standby.
 fn the_last_primary_is_away(pair: &Pair, last: &Node, other: &Node) -> Result<()> {
-    let daemon = |name: &'static str| move |argv: &[String]| argv.first().is_some_and(|path| path.ends_with(name));
-    for name in ["sbin/pacemakerd", "sbin/corosync"] {
-        for pid in last.processes(daemon(name))? {
-            process::signal(pid, Signal::SIGTERM)?;
-        }
-        let gone = || Ok(last.processes(daemon(name))?.is_empty());
-        wait::until(&format!("{name} to end"), SETTLE, wait::TOOL, gone)?;
-    }
+    ended(last, "sbin/pacemakerd")?;
+    ended(last, "sbin/corosync")?;
     for orders in [&["hvmail_make_secondary"][..], &["hvmail_make_primary"], &["hvmail_ha", "preflight"]] {
         ends(
             &pair.run(last, orders)?,
@@ -304,8 +466,8 @@ fn the_last_primary_is_away(pair: &Pair, last: &Node, other: &Node) -> Result<()
 }
 
 /// The host with the bridge is a host like any other on that network.
-fn while_somebody_has_an_address(body: impl FnOnce() -> Result<()>) -> Result<()> {
-    let change = |word: &str| network::ip(&format!("addr {word} {} dev {BRIDGE}", network::with_prefix(address())));
+fn while_somebody_has(address: IpAddr, body: impl FnOnce() -> Result<()>) -> Result<()> {
+    let change = |word: &str| network::ip(&format!("addr {word} {} dev {BRIDGE}", network::with_prefix(address)));
     change("add")?;
     let result = body();
     change("del")?;
@@ -351,7 +513,10 @@ fn what_cannot_be_done_is_refused_and_what_was_begun_is_put_back() -> Result<()>
     with_pair(|pair| {
         in_maintenance(pair)?;
         interrupted(pair)?;
+        killed_while_it_puts_back(pair).context("killed while it puts back")?;
         while_another_is_at_it(pair)?;
+        while_the_other_leaves_and_comes(pair).context("while the other leaves and comes")?;
+        held_by_somebody(pair).context("held by somebody")?;
         not_to_be_promoted(pair)?;
         stopped_and_brought_back(pair)?;
         let lost = pair.lost_rows()?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use cts_tests::cluster::SETTLE;
 use cts_tests::command::{Output, command};
-use cts_tests::greenarrow_pair::{NAMES, PROGRAM, Pair, ends, with_pair};
+use cts_tests::greenarrow_pair::{NAMES, PROGRAM, Pair, carry_out, ends, with_pair};
 use cts_tests::node::{Node, Owner};
 use cts_tests::subject::IP_FILE;
 use cts_tests::{installed, packages, process, wait};
@@ -129,12 +129,20 @@ fn a_service_is_down(pair: &Pair) -> Result<()> {
 fn a_constraint_is_left(pair: &Pair) -> Result<()> {
     let primary = pair.healthy()?;
     let peer = &pair.cluster.peer(primary)?.name;
-    pair.cluster.tool(&["crm_resource", "--ban", "--resource", "pg-clone", "--node", peer, "--promoted"])?;
-    let words = [&format!("cli-ban-pg-clone-on-{peer}"), "crm_resource --clear --resource pg-clone"];
-    comes(pair, primary, WARNING, &words)?;
-    ends(&pair.run(primary, &["hvmail_make_secondary"])?, 1, &[words[0], words[1], "nothing was changed"])?;
-    pair.cluster.clear("pg-clone")?;
-    comes(pair, primary, OK, &["nothing has to be seen to"])
+    for (deed, node, left) in [
+        ("--ban", peer, format!("cli-ban-pg-clone-on-{peer}")),
+        ("--move", &primary.name, "cli-prefer-pg-clone".to_owned()),
+    ] {
+        let order = ["crm_resource", "--force", deed, "--resource", "pg-clone", "--node", node, "--promoted"];
+        pair.cluster.tool(&order)?;
+        let words = [left.as_str(), "crm_resource --clear --resource pg-clone"];
+        comes(pair, primary, WARNING, &words)?;
+        let refused = pair.run(primary, &["hvmail_make_secondary"])?;
+        ends(&refused, 1, &[words[0], words[1], "nothing was changed"])?;
+        carry_out(primary, &refused, "crm_resource --clear")?;
+        comes(pair, primary, OK, &["nothing has to be seen to"])?;
+    }
+    Ok(())
 }
 
 fn attrd_hangs(pair: &Pair) -> Result<()> {
@@ -319,9 +327,14 @@ fn peer_is_unclean(pair: &Pair) -> Result<()> {
         Ok(status(pair, primary, &[])?.all().contains(&unclean))
     })?;
     let orders = ["hvmail_make_primary", "--force", "--accept-data-loss=peer-unseen", "--accept-data-loss=database"];
-    ends(&pair.run(peer, &orders)?, 1, &["may still be Primary", "stonith_admin --confirm", "nothing was changed"])?;
+    let refused = pair.run(peer, &orders)?;
+    ends(&refused, 1, &["may still be Primary", "stonith_admin --confirm", "nothing was changed"])?;
     println!("unclean after {:.1} s", began.elapsed().as_secs_f64());
-    Ok(())
+    // It is seen to that it is off, and said so.
+    primary.power_cut()?;
+    carry_out(peer, &refused, "stonith_admin --confirm")?;
+    let serves = || Ok(pair.run(peer, &["hvmail_make_primary"])?.code() == Some(OK));
+    wait::until("the node to be Primary once the other one is off", SETTLE, wait::TOOL, serves).map(drop)
 }
 
 #[test]

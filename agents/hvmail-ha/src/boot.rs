@@ -12,11 +12,14 @@ use ocf::{Deadline, Program};
 use crate::agents::{self, Word};
 use crate::cib::{Configuration, Resource};
 use crate::crm_mon::Monitored;
+use crate::ips::listed::bytes;
 use crate::make::{DONE, REFUSED, UNKNOWN, say};
-use crate::{serve, tools};
+use crate::tools;
 
 /// Where Pacemaker keeps the configuration while it does not run (pcmk__config, `CIB_DIR`).
 const CIB: &str = "/var/lib/pacemaker/cib/cib.xml";
+/// The largest that is read.
+const LARGEST: u64 = 16 << 20;
 /// The vendor's own start of everything.
 const VENDORS_UNIT: &str = "greenarrow.service";
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -60,7 +63,7 @@ pub(crate) fn look() -> Result<u8> {
 /// The pair's resources by the cluster's word, else by what it left on the disk, else by the agents' defaults.
 fn resources(cluster: bool) -> Vec<Resource> {
     let live = cluster.then(|| tools::configuration().ok()).flatten();
-    let kept = || Configuration::parse(&serve::read(Path::new(CIB))).ok();
+    let kept = || Configuration::parse(&String::from_utf8_lossy(&bytes(Path::new(CIB), LARGEST).ok()?)).ok();
     let own = |configuration: Configuration| -> Vec<_> {
         let all = configuration.resources.into_iter();
         all.filter(|one| one.promotable.is_some() && one.agent.starts_with("ocf:greenarrow:")).collect()

@@ -4,9 +4,9 @@ use std::fs;
 use std::path::Path;
 
 use crate::agents::Word;
-use crate::cib::Configuration;
-use crate::crm_mon::Monitored;
-use crate::picture::Picture;
+use crate::cib::{Configuration, Resource};
+use crate::crm_mon::{Instance, Monitored};
+use crate::picture::{List, Picture};
 use crate::xml::Element;
 
 /// When the captures are looked at.
@@ -34,7 +34,10 @@ pub(crate) fn picture(name: &str) -> Picture {
         here: "n1".to_owned(),
         state: state(name),
         configuration: Configuration::parse(&text(&format!("{name}.cib.xml"))).unwrap(),
-        lists: told(&format!("{lists}.ip-list.xml")),
+        lists: told(&format!("{lists}.ip-list.xml"))
+            .into_iter()
+            .map(|(node, told)| List { resource: "ips".to_owned(), node, told })
+            .collect(),
         histories: told("healthy.history.xml"),
         words: [
             ("pg", "promoted: 0/5000148 on timeline 2; streaming to n2"),
@@ -55,6 +58,24 @@ pub(crate) fn is_as_kept(name: &str, shown: &str) {
         fs::write(&path, shown).unwrap();
     }
     assert_eq!(shown, fs::read_to_string(&path).unwrap_or_default(), "{} (SNAPSHOTS=write)", path.display());
+}
+
+/// With a second resource of the addresses, whose lists differ.
+pub(crate) fn two_lists() -> Picture {
+    let mut picture = picture("healthy");
+    let ips = picture.configuration.of_agent("primary-ips").unwrap();
+    let second = Resource { id: "ips2".to_owned(), promotable: Some("ips2-clone".to_owned()), ..ips.clone() };
+    picture.configuration.resources.push(second);
+    let instances = picture.state.instances.iter().filter(|one| one.resource == "ips").cloned();
+    let instances: Vec<_> = instances.map(|one| Instance { resource: "ips2".to_owned(), ..one }).collect();
+    picture.state.instances.extend(instances);
+    for node in &mut picture.state.nodes {
+        node.attributes.push(("master-ips2".to_owned(), "50".to_owned()));
+    }
+    for (node, told) in [("n1", "2:00000000000000aa"), ("n2", "1:00000000000000bb")] {
+        picture.lists.push(List { resource: "ips2".to_owned(), node: node.to_owned(), told: told.to_owned() });
+    }
+    picture
 }
 
 /// Both Primary by force: what n1 sees, or what n2 does.

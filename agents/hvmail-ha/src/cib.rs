@@ -37,6 +37,8 @@ pub(crate) struct Resource {
     pub(crate) parameters: Vec<(String, String)>,
     /// target-role of it or of what it is in, where somebody set it.
     pub(crate) target_role: Option<String>,
+    /// The meta attribute of it or of what it is in that takes it out of the cluster's hands: `is-managed`, `maintenance`.
+    pub(crate) unmanaged: Option<String>,
 }
 
 /// A constraint that a command left.
@@ -74,7 +76,7 @@ impl Configuration {
         let mut found = Self::default();
         for resources in root.all("resources") {
             for child in &resources.children {
-                gather(child, None, None, &mut found.resources);
+                gather(child, &Resource::default(), &mut found.resources);
             }
         }
         let properties = root.all("cluster_property_set").into_iter();
@@ -102,8 +104,12 @@ impl Configuration {
 
     /// The first resource of one of greenarrow's agents.
     pub(crate) fn of_agent(&self, kind: &str) -> Option<&Resource> {
-        let agent = format!("ocf:greenarrow:{kind}");
-        self.resources.iter().find(|one| one.agent == agent)
+        self.all_of_agent(kind).next()
+    }
+
+    /// All of them: of primary-ips there may be several, each with a file of its own.
+    pub(crate) fn all_of_agent(&self, kind: &str) -> impl Iterator<Item = &Resource> {
+        self.resources.iter().filter(move |one| one.agent.strip_prefix("ocf:greenarrow:") == Some(kind))
     }
 
     pub(crate) fn own_moves(&self) -> impl Iterator<Item = &Leftover> {
@@ -127,32 +133,42 @@ fn meta(element: &Element, name: &str) -> Option<String> {
     element.children("meta_attributes").filter(own).find_map(|set| pair(set, name))
 }
 
-fn gather(element: &Element, promotable: Option<&str>, role: Option<&str>, found: &mut Vec<Resource>) {
-    let own_role = meta(element, "target-role");
-    let role = own_role.as_deref().or(role);
+/// `outer` has what an element inherits.
+fn gather(element: &Element, outer: &Resource, found: &mut Vec<Resource>) {
+    let is = |name: &str, words: [&str; 5]| {
+        meta(element, name).is_some_and(|value| words.contains(&value.to_lowercase().as_str()))
+    };
+    // crm_str_to_boolean of Pacemaker.
+    let (yes, no) = (["true", "yes", "on", "1", "y"], ["false", "no", "off", "0", "n"]);
+    let unmanaged = [("is-managed", no), ("maintenance", yes)].into_iter().find(|(name, words)| is(name, *words));
+    let own = Resource {
+        promotable: outer.promotable.clone(),
+        target_role: meta(element, "target-role").or_else(|| outer.target_role.clone()),
+        unmanaged: unmanaged.map(|(name, _)| name.to_owned()).or_else(|| outer.unmanaged.clone()),
+        ..Resource::default()
+    };
     match element.name.as_str() {
-        "primitive" => found.push(primitive(element, promotable, role)),
+        "primitive" => found.push(primitive(element, own)),
         "clone" | "group" | "master" | "bundle" => {
-            let yes =
-                meta(element, "promotable").is_some_and(|value| ["true", "yes", "on", "1", "y"].contains(&&*value));
-            let own = (yes || element.name == "master").then(|| element.get("id"));
+            let promotable = is("promotable", yes) || element.name == "master";
+            let promotable = promotable.then(|| element.get("id").to_owned()).or_else(|| own.promotable.clone());
+            let own = Resource { promotable, ..own };
             for child in &element.children {
-                gather(child, own.or(promotable), role, found);
+                gather(child, &own, found);
             }
         }
         _ => {}
     }
 }
 
-fn primitive(element: &Element, promotable: Option<&str>, role: Option<&str>) -> Resource {
+fn primitive(element: &Element, own: Resource) -> Resource {
     let kind = [element.get("class"), element.get("provider"), element.get("type")];
     let pairs = element.at(&["instance_attributes", "nvpair"]);
     Resource {
         id: element.get("id").to_owned(),
         agent: kind.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(":"),
-        promotable: promotable.map(str::to_owned),
         parameters: pairs.into_iter().map(|one| (one.get("name").to_owned(), one.get("value").to_owned())).collect(),
-        target_role: role.map(str::to_owned),
+        ..own
     }
 }
 

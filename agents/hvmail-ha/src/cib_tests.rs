@@ -19,6 +19,25 @@ fn the_resources_of_a_pair_are_read() {
 }
 
 #[test]
+fn what_somebody_took_out_of_the_clusters_hands_is_inherited() {
+    let clone = |outer: &str, inner: &str| {
+        let text = format!(
+            "<c><resources><clone id=\"x-clone\"><meta_attributes id=\"m\"><nvpair name=\"promotable\" value=\"True\"/>{outer}\
+             </meta_attributes><primitive id=\"x\"><meta_attributes id=\"n\">{inner}</meta_attributes></primitive></clone>\
+             </resources></c>"
+        );
+        let found = Configuration::parse(&text).unwrap().resources.remove(0);
+        assert_eq!(found.promotable.as_deref(), Some("x-clone"));
+        found.unmanaged
+    };
+    let (no, hands_off) =
+        ("<nvpair name=\"is-managed\" value=\"No\"/>", "<nvpair name=\"maintenance\" value=\"true\"/>");
+    assert_eq!(clone(no, "").as_deref(), Some("is-managed"));
+    assert_eq!(clone("", hands_off).as_deref(), Some("maintenance"));
+    assert_eq!(clone("", "<nvpair name=\"is-managed\" value=\"true\"/>"), None);
+}
+
+#[test]
 fn what_commands_have_left_is_found() {
     let configuration = configuration("moving");
     let left: Vec<_> = configuration.own_moves().collect();

@@ -70,8 +70,8 @@ fencing, maintenance, stopped_on (the last Primary before --stop), addresses_equ
 pacemaker (its version), nodes, findings (severity, node, what, remedy), failed_actions (resource, action, node,
 exit_status, degraded, reason, time), fencing_history (target, action, status, time), leftover_constraints, not_seen.
 Of a node: name, role (Primary, \"partly Primary\", Secondary, inactive, offline), online, standby, maintenance, pending,
-unclean, addresses_listed, timeline, resources (name, agent, role, promotion_score, failed, managed, says), obstacles
-(fact, remedy, overridden_by).";
+unclean, addresses_listed (of all lists), timeline, resources (name, agent, role, promotion_score, failed, managed,
+addresses_listed, says), obstacles (fact, remedy, overridden_by).";
 
 const EXAMPLES_OF_SECONDARY: &str = "\
 Examples:

@@ -233,7 +233,7 @@ fn of_agents(picture: &Picture, all: &mut Vec<Finding>) {
 fn of_readiness(picture: &Picture, all: &mut Vec<Finding>) {
     let standbys: Vec<_> = picture.nodes().into_iter().filter(|node| picture.role(node) == Role::Secondary).collect();
     if picture.primary().is_none() || standbys.is_empty() {
-        all.extend(preflight::lists_differ(picture).map(|what| {
+        all.extend(preflight::lists_differ(picture).into_iter().map(|what| {
             let remedy = "copy the right one to the other node".to_owned();
             found(Severity::Warning, None, what, Some(remedy))
         }));
@@ -265,6 +265,8 @@ fn of_leftovers(picture: &Picture, all: &mut Vec<Finding>) {
         };
         all.push(found(Severity::Warning, None, what, Some(remedy)));
     }
+    let unmanaged = picture.configuration.roles().filter_map(preflight::unmanaged);
+    all.extend(unmanaged.map(|(what, remedy)| found(Severity::Warning, None, what, Some(remedy))));
 }
 
 #[cfg(test)]

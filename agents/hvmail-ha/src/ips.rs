@@ -9,9 +9,9 @@ mod compare;
 #[path = "../../primary-ips/src/ip_file.rs"]
 mod ip_file;
 mod kernel;
-mod listed;
+pub(crate) mod listed;
 mod push;
-mod site;
+pub(crate) mod site;
 mod ssh;
 mod virtual_mtas;
 

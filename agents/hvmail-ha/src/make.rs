@@ -8,12 +8,19 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::geteuid;
+use ocf::Deadline;
 
 use crate::picture::{Picture, Role};
 use crate::preflight::{self, Told};
 use crate::relocate::{Ending, Work, settle};
 use crate::takeover::{Obstacle, Peer, remaining};
 use crate::{serve, tools};
+
+/// How long what may be over in some seconds is waited for: a node joins, its server starts, and at its next monitor the
+/// agent says that it streams.
+const SOON: Duration = Duration::from_secs(60);
+/// Between two looks meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// One command at a time on a node.
 const LOCK: &str = "/run/hvmail_ha.lock";
@@ -38,7 +45,8 @@ pub(crate) struct Options {
 /// `hvmail_make_primary`.
 pub(crate) fn primary(options: &Options) -> Result<u8> {
     let _lock = lock()?;
-    let picture = start(options)?;
+    let limit = Deadline::after(options.timeout);
+    let picture = start(limit)?;
     let target = node(&picture, options)?;
     if let Some(status) = twice(&picture, &target) {
         return Ok(status);
@@ -50,6 +58,7 @@ pub(crate) fn primary(options: &Options) -> Result<u8> {
             Err(why) => say(&format!("{target} is Primary by Pacemaker's word, and does not serve: {why}"), UNKNOWN),
         });
     }
+    let picture = patient(picture, &[&target], options, limit)?;
     // While a node has the role, its addresses answer as they should.
     let held = picture.nodes().iter().any(|node| matches!(picture.role(node), Role::Primary | Role::Partly));
     let answering = if held { Vec::new() } else { answering(&picture) };
@@ -64,7 +73,8 @@ pub(crate) fn primary(options: &Options) -> Result<u8> {
 /// `hvmail_make_secondary`.
 pub(crate) fn secondary(options: &Options) -> Result<u8> {
     let _lock = lock()?;
-    let picture = start(options)?;
+    let limit = Deadline::after(options.timeout);
+    let picture = start(limit)?;
     let node = node(&picture, options)?;
     if let Some(status) = twice(&picture, &node) {
         return Ok(status);
@@ -76,6 +86,8 @@ pub(crate) fn secondary(options: &Options) -> Result<u8> {
         };
         return Ok(say(&what, DONE));
     }
+    let others: Vec<String> = picture.nodes().into_iter().filter(|one| *one != node).map(str::to_owned).collect();
+    let picture = patient(picture, &others.iter().map(String::as_str).collect::<Vec<_>>(), options, limit)?;
     match best(&picture, &node, options) {
         Some((target, told)) if left_of(&told, options).is_empty() => carry_out(&picture, target, &told, options),
         _ if options.stop => stop(&picture, &node, options),
@@ -109,6 +121,8 @@ fn stop(picture: &Picture, node: &str, options: &Options) -> Result<u8> {
     let own = [Obstacle::Maintenance, Obstacle::NoQuorum, Obstacle::TargetMaintenance, Obstacle::Moving];
     let mut told = preflight::told(picture, node, &[]);
     told.retain(|one| own.contains(&one.obstacle));
+    let unmanaged = picture.configuration.roles().filter_map(preflight::unmanaged);
+    told.extend(unmanaged.map(|(fact, remedy)| Told { obstacle: Obstacle::Held, fact, remedy }));
     if !told.is_empty() {
         let left: Vec<_> = told.iter().map(|one| one.obstacle).collect();
         return Ok(refuse(&format!("{node} is not stopped"), &told, &left, ""));
@@ -150,27 +164,24 @@ fn left_of(told: &[Told], options: &Options) -> Vec<Obstacle> {
 
 /// What of the pair's addresses answers; that nobody can tell is said, and stops nothing that fencing has made sure of.
 fn answering(picture: &Picture) -> Vec<String> {
-    serve::answering(&picture.configuration).unwrap_or_else(|why| {
+    let mut unseen = Vec::new();
+    let answering = serve::answering(&picture.configuration, &mut unseen);
+    for why in unseen {
         say(&format!("not seen: whether addresses of the pair answer on the wire: {why}"), DONE);
-        Vec::new()
-    })
+    }
+    answering
 }
 
 /// Looks, once nothing of an earlier command is left and the cluster has done what it is at.
-fn start(options: &Options) -> Result<Picture> {
+fn start(limit: Deadline) -> Result<Picture> {
     if !geteuid().is_root() {
         bail!("this needs root: it is run by user {}", geteuid());
     }
     let mut picture = Picture::take()?;
-    let roles = picture.roles();
-    if roles.is_empty() {
+    if picture.roles().is_empty() {
         bail!("no resource of the cluster is a promotable clone: there is no role to move");
     }
-    if roles.iter().any(|one| picture.state.changing(one)) {
-        say("waiting for the cluster to finish what it is at", DONE);
-        settle(&roles, options.timeout);
-        picture = Picture::take()?;
-    }
+    picture = settled(picture, limit)?;
     let here = picture.here.clone();
     let mover = preflight::mover(&picture).and_then(|one| one.by.clone());
     let mut gone: Vec<_> = picture.configuration.own_moves().filter_map(|one| one.by.clone()).collect();
@@ -183,10 +194,44 @@ fn start(options: &Options) -> Result<Picture> {
         say(&format!("the constraint that {whose} has left was removed"), DONE);
     }
     if !gone.is_empty() {
-        settle(&picture.roles(), options.timeout);
+        settle(&picture.roles(), limit.remaining());
         picture = Picture::take()?;
     }
     Ok(picture)
+}
+
+/// A picture of the cluster once it has done what it is at.
+fn settled(picture: Picture, limit: Deadline) -> Result<Picture> {
+    let roles = picture.roles();
+    let changing: Vec<_> = roles.iter().filter(|one| picture.state.changing(one)).copied().collect();
+    if changing.is_empty() || limit.passed() {
+        return Ok(picture);
+    }
+    say(&format!("waiting for the cluster to finish what it is at: {}", changing.join(", ")), DONE);
+    settle(&roles, limit.remaining());
+    Picture::take()
+}
+
+/// Looks again while none of the nodes could take over, and one may be able to in some seconds: what is typed when a node
+/// has just come is not refused because of that.
+fn patient(mut picture: Picture, nodes: &[&str], options: &Options, limit: Deadline) -> Result<Picture> {
+    let deadline = limit.at_most(SOON);
+    let mut said = String::new();
+    loop {
+        let free = |node: &&str| left_of(&preflight::told(&picture, node, &[]), options).is_empty();
+        if nodes.iter().any(free) || deadline.passed() {
+            return Ok(picture);
+        }
+        let soon =
+            |node: &&str| preflight::soon(&picture, node, tools::is_at_work, |resource| tools::started(resource, node));
+        let Some(what) = nodes.iter().find_map(soon) else { return Ok(picture) };
+        if what != said {
+            say(&format!("waiting, {} s at most: {what}", deadline.budget().as_secs()), DONE);
+            said = what;
+        }
+        deadline.sleep(LOOK_AGAIN);
+        picture = settled(Picture::take()?, limit)?;
+    }
 }
 
 fn node(picture: &Picture, options: &Options) -> Result<String> {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use jiff::Timestamp;
 
 use crate::agents::{self, Word};
-use crate::cib::Configuration;
+use crate::cib::{Configuration, Resource};
 use crate::crm_mon::{Instance, Monitored};
 use crate::tools;
 
@@ -17,14 +17,23 @@ pub(crate) struct Picture {
     pub(crate) here: String,
     pub(crate) state: Monitored,
     pub(crate) configuration: Configuration,
-    /// The lists of addresses by node: number and digest (private attribute of primary-ips).
-    pub(crate) lists: Vec<(String, String)>,
+    /// The lists of addresses, as the instances of primary-ips tell them.
+    pub(crate) lists: Vec<List>,
     /// The timeline and its ancestors by node (private attribute of a primary of postgresql).
     pub(crate) histories: Vec<(String, String)>,
     /// What the agents on this node say.
     pub(crate) words: Vec<Word>,
     /// What could not be seen, and why.
     pub(crate) unseen: Vec<String>,
+}
+
+/// The list of addresses that a resource goes by on a node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct List {
+    pub(crate) resource: String,
+    pub(crate) node: String,
+    /// Number and digest: `COUNT:DIGEST` (private attribute RESOURCE-ip-list).
+    pub(crate) told: String,
 }
 
 /// Something that is promoted on two nodes.
@@ -71,15 +80,20 @@ impl Picture {
         let here = tools::own_name();
         let mut unseen = Vec::new();
         let configuration = note(&mut unseen, "the configuration", tools::configuration());
-        let told = |kind: &str, what: &str, unseen: &mut Vec<String>| match configuration.of_agent(kind) {
+        let told = |resource: &Resource, what: &str, unseen: &mut Vec<String>| {
             // Once the daemon does not answer, it is not asked again.
-            Some(resource) if unseen.is_empty() => {
-                note(unseen, &format!("{}-{what}", resource.id), tools::attribute(&format!("{}-{what}", resource.id)))
+            if !unseen.is_empty() {
+                return Vec::new();
             }
-            _ => Vec::new(),
+            note(unseen, &format!("{}-{what}", resource.id), tools::attribute(&format!("{}-{what}", resource.id)))
         };
-        let lists = told("primary-ips", "ip-list", &mut unseen);
-        let histories = told("postgresql", "history", &mut unseen);
+        let mut lists = Vec::new();
+        for one in configuration.all_of_agent("primary-ips") {
+            let of_nodes = told(one, "ip-list", &mut unseen).into_iter();
+            lists.extend(of_nodes.map(|(node, told)| List { resource: one.id.clone(), node, told }));
+        }
+        let database = configuration.of_agent("postgresql");
+        let histories = database.map(|one| told(one, "history", &mut unseen)).unwrap_or_default();
         // In maintenance mode nobody else looks.
         let idle = state.maintenance || state.node(&here).is_some_and(|node| node.maintenance);
         let ask = if idle { agents::ask_thoroughly } else { agents::ask };
@@ -156,6 +170,13 @@ impl Picture {
 
     pub(crate) fn word(&self, resource: &str) -> Option<&Word> {
         self.words.iter().find(|word| word.resource == resource)
+    }
+}
+
+impl List {
+    /// How many addresses it has.
+    pub(crate) fn count(&self) -> Option<u32> {
+        self.told.split(':').next()?.parse().ok()
     }
 }
 

@@ -1,6 +1,6 @@
 //! From what was seen to the facts of the decision, and from an obstacle to the sentence and the remedy.
 
-use crate::cib::{Lacks, Leftover};
+use crate::cib::{Lacks, Leftover, Resource};
 use crate::picture::{Picture, Role, Twice};
 use crate::takeover::{Database, Disk, Facts, Obstacle, Peer, Target, Way, obstacles};
 
@@ -8,6 +8,8 @@ use crate::takeover::{Database, Disk, Facts, Obstacle, Peer, Target, Way, obstac
 const READY: i64 = 50;
 /// A standby of postgresql that has streamed, and does not now.
 const STREAMED: i64 = 40;
+/// So many seconds after a start ocf:greenarrow:postgresql takes a standby that does not stream for a sound one.
+const STREAMS_WITHIN: i64 = 30;
 /// The scores of ocf:linbit:drbd from a device whose data here are up to date (its parameter adjust_master_score).
 const UP_TO_DATE: i64 = 1000;
 
@@ -158,8 +160,16 @@ fn held(picture: &Picture, target: &str) -> Vec<(String, String)> {
             let fact = format!("target-role={word} of {clone} lets nobody be Primary");
             all.push((fact, format!("crm_resource --resource {clone} --meta --delete-parameter target-role")));
         }
+        all.extend(unmanaged(role));
     }
     all
+}
+
+/// What somebody has taken out of the cluster's hands, and the command that gives it back.
+pub(crate) fn unmanaged(role: &Resource) -> Option<(String, String)> {
+    let (clone, name) = (role.promotable.as_deref().unwrap_or(&role.id), role.unmanaged.as_ref()?);
+    let fact = format!("{clone} is not managed ({name}): the cluster does nothing with it");
+    Some((fact, format!("crm_resource --resource {clone} --meta --delete-parameter {name}")))
 }
 
 fn failed<'a>(picture: &'a Picture, target: &str) -> Vec<&'a str> {
@@ -196,18 +206,19 @@ fn unready(picture: &Picture, target: &str) -> Vec<String> {
     all
 }
 
-/// A sentence about lists of addresses that are not the same.
-pub(crate) fn lists_differ(picture: &Picture) -> Option<String> {
-    let (first, rest) = picture.lists.split_first()?;
-    let other = rest.iter().find(|(_, list)| *list != first.1)?;
-    let count = |list: &str| list.split(':').next().unwrap_or_default().to_owned();
-    Some(format!(
-        "the lists of addresses differ: {} has {}, {} has {} addresses",
-        first.0,
-        count(&first.1),
-        other.0,
-        count(&other.1)
-    ))
+/// A sentence for each resource whose lists of addresses are not the same. Of several it is named.
+pub(crate) fn lists_differ(picture: &Picture) -> Vec<String> {
+    let resources: Vec<_> = picture.configuration.all_of_agent("primary-ips").collect();
+    let differ = |resource: &&Resource| {
+        let mut of = picture.lists.iter().filter(|list| list.resource == resource.id);
+        let first = of.next()?;
+        let other = of.find(|list| list.told != first.told)?;
+        let name = if resources.len() > 1 { format!(" of {}", resource.id) } else { String::new() };
+        let [here, there] =
+            [first, other].map(|list| format!("{} has {}", list.node, list.count().unwrap_or_default()));
+        Some(format!("the lists of addresses{name} differ: {here}, {there} addresses"))
+    };
+    resources.iter().filter_map(differ).collect()
 }
 
 /// The constraint of a move that another node is at. Of one whose node is gone, or whose time is over, nobody is.
@@ -254,7 +265,8 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
                 why(pg)
             ),
             format!(
-                "on {target}: see what it says (hvmail_ha status) and its log; it must stream before it can take over"
+                "on {target}: see what it says (hvmail_ha status) and its log; it must stream before it can take over, which \
+                 after a start takes some seconds"
             ),
         ),
         Obstacle::DatabaseUnknown => (
@@ -307,6 +319,30 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
         ),
     };
     Told { obstacle, fact, remedy }
+}
+
+/// Why a node that could not take over may be able to in some seconds. `at_work` says whether a DC is, and `started` how many
+/// seconds ago the database was started there.
+pub(crate) fn soon(
+    picture: &Picture,
+    target: &str,
+    at_work: impl Fn(&str) -> bool,
+    started: impl Fn(&str) -> Option<i64>,
+) -> Option<String> {
+    let Some(dc) = &picture.state.dc else {
+        return Some("the nodes have not agreed on a coordinator (DC) yet".to_owned());
+    };
+    if target_of(picture, target) == Target::Passing {
+        return Some(idle(target, Obstacle::TargetPassing).0);
+    }
+    // A node that has joined is looked at before anything is started there.
+    if picture.role(target) == Role::Inactive && at_work(dc) {
+        return Some(format!("not everything runs on {target} yet, and the cluster is at work"));
+    }
+    let unfit = obstacles(&facts(picture, target, &[])).contains(&Obstacle::DatabaseUnfit);
+    let database = picture.configuration.of_agent("postgresql").filter(|_| unfit)?;
+    let new = started(&database.id).is_some_and(|seconds| seconds <= STREAMS_WITHIN);
+    new.then(|| format!("the database on {target} has just started, and its agent has not said yet that it streams"))
 }
 
 /// Why a node that is not there may have more, and what makes it known.
@@ -362,7 +398,7 @@ pub(crate) fn twice_fact(picture: &Picture) -> String {
 pub(crate) fn twice_remedy(picture: &Picture) -> String {
     let twice = picture.twice();
     let here = |node: &String| *node == picture.here;
-    let data = |one: &&Twice| picture.configuration.of_agent("primary-ips").is_none_or(|ips| ips.id != one.resource);
+    let data = |one: &&Twice| picture.configuration.all_of_agent("primary-ips").all(|ips| ips.id != one.resource);
     let there = match twice.iter().find(|one| data(one) || one.there.iter().any(here)) {
         None => return "find that host by its hardware address, and take the address from it".to_owned(),
         Some(one) if one.there.is_empty() => "one of them".to_owned(),

@@ -172,6 +172,51 @@ fn what_somebody_told_the_cluster_holds_the_role() {
 }
 
 #[test]
+fn what_is_not_managed_is_not_moved() {
+    let mut picture = picture("healthy");
+    picture.configuration.resources.iter_mut().filter(|one| one.id == "pg").for_each(|one| {
+        one.unmanaged = Some("is-managed".to_owned());
+    });
+    let told = told(&picture, "n2", &[]).remove(0);
+    assert_eq!((told.obstacle, told.way()), (Obstacle::Held, None));
+    assert_eq!(told.fact, "pg-clone is not managed (is-managed): the cluster does nothing with it");
+    assert_eq!(told.remedy, "crm_resource --resource pg-clone --meta --delete-parameter is-managed");
+}
+
+#[test]
+fn of_several_lists_that_which_differs_is_named() {
+    let picture = crate::captured::two_lists();
+    assert_eq!(lists_differ(&picture), ["the lists of addresses of ips2 differ: n1 has 2, n2 has 1 addresses"]);
+    assert_eq!(obstacles_of(&picture, "n2"), [Obstacle::Unready]);
+}
+
+/// What is typed a few seconds after a start is not refused because of that.
+#[test]
+fn what_may_be_over_soon_is_waited_for() {
+    let started = |seconds| move |_: &str| seconds;
+    let of = |picture: &Picture, seconds| soon(picture, "n2", |_| false, started(seconds));
+    assert_eq!(of(&picture("healthy"), Some(1)), None, "nothing is in its way");
+    let mut unfit = picture("healthy");
+    let node = unfit.state.nodes.iter_mut().find(|node| node.name == "n2").unwrap();
+    node.attributes.retain(|(name, _)| name != "master-pg");
+    node.attributes.push(("master-pg".to_owned(), "5".to_owned()));
+    assert!(of(&unfit, Some(29)).unwrap().contains("has just started"));
+    assert_eq!((of(&unfit, Some(31)), of(&unfit, None)), (None, None));
+    let mut joining = picture("healthy");
+    joining.state.nodes.iter_mut().for_each(|node| node.pending = true);
+    assert_eq!(of(&joining, None).as_deref(), Some("n2 is joining or leaving the cluster"));
+    let mut joined = picture("healthy");
+    joined.state.instances.retain(|one| one.node.as_deref() != Some("n2"));
+    assert_eq!(
+        soon(&joined, "n2", |_| true, started(None)).as_deref(),
+        Some("not everything runs on n2 yet, and the cluster is at work")
+    );
+    assert_eq!(of(&joined, None), None);
+    let leaderless = Picture { state: crate::crm_mon::Monitored { dc: None, ..picture("healthy").state }, ..unfit };
+    assert!(of(&leaderless, None).unwrap().contains("coordinator (DC)"));
+}
+
+#[test]
 fn another_nodes_command_is_waited_for_while_it_may_live() {
     let mut picture = picture("moving");
     assert_eq!(mover(&picture), None, "its own is no hindrance");

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use serde::Serialize;
 
 use crate::findings::{Finding, Severity, findings, overall};
-use crate::picture::Picture;
+use crate::picture::{List, Picture};
 use crate::preflight;
 use crate::screen::{listed, lists_equal, timeline};
 
@@ -57,6 +57,7 @@ struct ResourceDocument<'a> {
     promotion_score: Option<i64>,
     failed: bool,
     managed: bool,
+    addresses_listed: Option<u32>,
     says: Option<&'a str>,
 }
 
@@ -151,6 +152,7 @@ fn node_document<'a>(picture: &'a Picture, name: &'a str) -> NodeDocument<'a> {
             promotion_score: state.score(&one.id),
             failed: instance.is_some_and(|one| one.failed),
             managed: instance.is_none_or(|one| one.managed),
+            addresses_listed: listed(picture, &one.id, name),
             says: picture.word(&one.id).filter(|_| name == picture.here).map(|word| word.text.as_str()),
         }
     };
@@ -162,11 +164,16 @@ fn node_document<'a>(picture: &'a Picture, name: &'a str) -> NodeDocument<'a> {
         maintenance: state.maintenance,
         pending: state.pending,
         unclean: state.unclean,
-        addresses_listed: listed(picture, name),
+        addresses_listed: all_listed(picture, name),
         timeline: timeline(picture, name),
         resources: picture.configuration.roles().map(resource).collect(),
         obstacles: if picture.primary() == Some(name) { Vec::new() } else { obstacles(picture, name, &[]) },
     }
+}
+
+/// How many addresses the lists on a node have altogether.
+fn all_listed(picture: &Picture, node: &str) -> Option<u32> {
+    picture.lists.iter().filter(|list| list.node == node).map(List::count).reduce(|sum, one| sum?.checked_add(one?))?
 }
 
 /// One line, and behind `|` the performance data (Monitoring Plugins Development Guidelines).
@@ -225,8 +232,8 @@ pub(crate) fn prometheus(picture: Option<&Picture>) -> String {
     metric("node_online", "Whether the node is in the cluster.", of_nodes(&online));
     let primary = |node: &str| Some(i64::from(picture.primary() == Some(node)));
     metric("primary", "Whether everything is promoted on the node.", of_nodes(&primary));
-    let count = |node: &str| listed(picture, node).map(i64::from);
-    metric("addresses_listed", "Addresses in the node's list.", of_nodes(&count));
+    let list = |one: &List| Some((labels(&[("node", &one.node), ("resource", &one.resource)]), one.count()?.into()));
+    metric("addresses_listed", "Addresses in a resource's list.", picture.lists.iter().filter_map(list).collect());
     let line = |node: &str| timeline(picture, node).map(i64::from);
     metric("database_timeline", "The timeline of the database, on a primary.", of_nodes(&line));
     let mut scores = Vec::new();

@@ -40,6 +40,25 @@ fn the_document_has_its_members() {
 }
 
 #[test]
+fn the_addresses_of_each_list_are_counted() {
+    let picture = crate::captured::two_lists();
+    let value: serde_json::Value = serde_json::from_str(&json(&picture).unwrap()).unwrap();
+    let [first, second] = &value["nodes"].as_array().unwrap()[..] else { panic!("{value}") };
+    assert_eq!((first["addresses_listed"].as_u64(), second["addresses_listed"].as_u64()), (Some(6), Some(5)));
+    let of = |node: &serde_json::Value, name: &str| {
+        let mut all = node["resources"].as_array().unwrap().iter();
+        all.find(|one| one["name"] == name).unwrap()["addresses_listed"].as_u64()
+    };
+    assert_eq!(
+        (of(first, "ips"), of(first, "ips2"), of(second, "ips2"), of(first, "pg")),
+        (Some(4), Some(2), Some(1), None)
+    );
+    assert_eq!(value["addresses_equal"].as_bool(), Some(false));
+    let metrics = prometheus(Some(&picture));
+    assert!(metrics.contains("hvmail_ha_addresses_listed{node=\"n2\",resource=\"ips2\"} 1\n"), "{metrics}");
+}
+
+#[test]
 fn every_member_of_the_document_is_in_the_manual() {
     let help = crate::command_line::command(crate::command_line::Name::Ha);
     let help = help.find_subcommand("status").unwrap().clone().render_help().to_string();

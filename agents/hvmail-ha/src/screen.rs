@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::findings::{Finding, Severity, findings, overall};
 use crate::picture::{Picture, Role};
 
-/// The column of the rows' names.
+/// The column of the rows' names, if none is longer.
 const LABEL: usize = 11;
 /// Between two columns.
 const GAP: usize = 2;
@@ -53,10 +53,12 @@ pub(crate) fn screen(picture: &Picture, style: Style) -> String {
     let nodes = picture.nodes();
     let mut text = String::new();
     let columns = nodes.len().max(1);
-    let room = style.width.saturating_sub(LABEL + GAP * columns);
+    let rows = rows(picture, &nodes);
+    let label = rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0).max(LABEL);
+    let room = style.width.saturating_sub(label + GAP * columns);
     let width = (room / columns).max(NARROWEST);
-    for row in rows(picture, &nodes) {
-        write_row(&mut text, style, width, &row);
+    for row in &rows {
+        write_row(&mut text, style, label, width, row);
     }
     text.push('\n');
     for line in wrapped(&lines_about_cluster(picture), style.width) {
@@ -146,7 +148,7 @@ fn cell(picture: &Picture, resource: &str, kind: &str, node: &str) -> (String, I
     }
     match kind {
         "postgresql" => parts.extend(timeline(picture, node).map(|timeline| format!("timeline {timeline}"))),
-        "primary-ips" => parts.extend(listed(picture, node).map(|count| format!("{count} listed"))),
+        "primary-ips" => parts.extend(listed(picture, resource, node).map(|count| format!("{count} listed"))),
         _ => {}
     }
     let flags = [(instance.failed, "FAILED"), (instance.blocked, "BLOCKED"), (!instance.managed, "unmanaged")];
@@ -171,16 +173,26 @@ pub(crate) fn timeline(picture: &Picture, node: &str) -> Option<u32> {
     text.split(':').next()?.parse().ok()
 }
 
-/// How many addresses a node's list has: `COUNT:DIGEST` is its attribute.
-pub(crate) fn listed(picture: &Picture, node: &str) -> Option<u32> {
-    let (_, text) = picture.lists.iter().find(|(name, _)| name == node)?;
-    text.split(':').next()?.parse().ok()
+/// How many addresses a resource's list has on a node.
+pub(crate) fn listed(picture: &Picture, resource: &str, node: &str) -> Option<u32> {
+    picture.lists.iter().find(|list| list.resource == resource && list.node == node)?.count()
+}
+
+/// How many lists two nodes or more have told, and whether each is the same everywhere; None where there is none.
+fn compared(picture: &Picture) -> Option<(usize, bool)> {
+    let lists = picture.configuration.all_of_agent("primary-ips").filter_map(|one| {
+        let mut of = picture.lists.iter().filter(|list| list.resource == one.id).map(|list| &list.told);
+        let first = of.next()?;
+        let rest: Vec<_> = of.collect();
+        (!rest.is_empty()).then(|| rest.iter().all(|told| *told == first))
+    });
+    let all: Vec<_> = lists.collect();
+    (!all.is_empty()).then(|| (all.len(), all.iter().all(|equal| *equal)))
 }
 
 /// Whether the lists are the same on all nodes; None when fewer than two have told theirs.
 pub(crate) fn lists_equal(picture: &Picture) -> Option<bool> {
-    let (first, rest) = picture.lists.split_first()?;
-    (!rest.is_empty()).then(|| rest.iter().all(|(_, list)| *list == first.1))
+    compared(picture).map(|(_, equal)| equal)
 }
 
 fn lines_about_cluster(picture: &Picture) -> String {
@@ -192,7 +204,11 @@ fn lines_about_cluster(picture: &Picture) -> String {
         yes(state.quorum, "quorum", "NO QUORUM"),
         yes(state.fencing, &format!("fencing by {started} of {} devices", devices.len()), "NO FENCING"),
     ];
-    parts.extend(lists_equal(picture).map(|equal| yes(equal, "same list of addresses", "lists of addresses differ")));
+    parts.extend(compared(picture).map(|(count, equal)| {
+        let same =
+            if count == 1 { "same list of addresses".to_owned() } else { format!("same {count} lists of addresses") };
+        yes(equal, &same, "lists of addresses differ")
+    }));
     if let Some(sync) = picture.configuration.of_agent("postgresql").and_then(|one| one.parameter("sync")) {
         parts.push(format!("database sync={sync}"));
     }
@@ -202,12 +218,12 @@ fn lines_about_cluster(picture: &Picture) -> String {
     parts.join("; ")
 }
 
-fn write_row(text: &mut String, style: Style, width: usize, row: &Row) {
+fn write_row(text: &mut String, style: Style, label: usize, width: usize, row: &Row) {
     let cells: Vec<Vec<String>> = row.cells.iter().map(|(cell, _)| wrapped(cell, width)).collect();
     let height = cells.iter().map(Vec::len).max().unwrap_or(0);
     for line in 0..height {
-        let label = if line == 0 { row.label.as_str() } else { "" };
-        let mut written = format!("{label:LABEL$}");
+        let name = if line == 0 { row.label.as_str() } else { "" };
+        let mut written = format!("{name:label$}");
         for (cell, (_, ink)) in cells.iter().zip(&row.cells) {
             let part = cell.get(line).map_or("", String::as_str);
             let padding = " ".repeat(width.saturating_sub(part.chars().count()));

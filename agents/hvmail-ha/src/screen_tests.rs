@@ -23,6 +23,7 @@ fn the_screens_are_as_they_were() {
         is_as_kept("both-primary-there", &both_primary("n2"), Style { width, colour: false });
     }
     is_as_kept("wrong-list", &picture("wrong-list"), Style { width: 80, colour: true });
+    is_as_kept("two-lists", &captured::two_lists(), Style { width: 80, colour: false });
 }
 
 #[test]

@@ -9,15 +9,15 @@ use nix::ifaddrs::getifaddrs;
 use ocf::{Deadline, Program};
 
 use crate::cib::{Configuration, Resource};
+use crate::ips::listed::List;
+use crate::ips::site::USUAL_PATH;
 
 const PATIENCE: Duration = Duration::from_secs(1);
-/// So many addresses are asked; a pair that is alive answers for all of them.
+/// So many addresses of each list are asked; a pair that is alive answers for all of them.
 const ASKED: usize = 16;
 const PORT: u16 = 5432;
 /// PostgreSQL's SSLRequest (protocol-message-formats): answered with one byte before anybody has to log in.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
-/// The largest list of addresses that is looked into.
-const LARGEST: u64 = 16 << 20;
 
 /// What answers on `node`, or the first that does not and why.
 pub(crate) fn ask(configuration: &Configuration, node: &str) -> Result<Vec<String>, String> {
@@ -50,25 +50,37 @@ fn greet(server: SocketAddr) -> std::io::Result<()> {
     stream.read_exact(&mut [0])
 }
 
-/// Addresses of the pair that answer ping and are not this node's own: somebody has them. An error where it cannot be told.
-pub(crate) fn answering(configuration: &Configuration) -> Result<Vec<String>, String> {
-    let Some(resource) = configuration.of_agent("primary-ips") else { return Ok(Vec::new()) };
-    if Program::new("ping").path().is_none() {
-        return Err("ping is not installed (package iputils)".to_owned());
+/// Addresses of the pair that answer ping and are not this node's own: somebody has them. `unseen` gets why it cannot be
+/// told.
+pub(crate) fn answering(configuration: &Configuration, unseen: &mut Vec<String>) -> Vec<String> {
+    let resources: Vec<_> = configuration.all_of_agent("primary-ips").collect();
+    if !resources.is_empty() && Program::new("ping").path().is_none() {
+        unseen.push("ping is not installed (package iputils)".to_owned());
+        return Vec::new();
     }
-    let path = resource.parameter("ip_file").unwrap_or("/etc/hvmail_primary_ips");
-    let own: Vec<IpAddr> = own_addresses();
-    let listed = addresses(&read(Path::new(path)));
-    let asked: Vec<_> = listed.into_iter().filter(|address| !own.contains(address)).take(ASKED).collect();
+    let own = own_addresses();
+    let mut asked = Vec::new();
+    for resource in resources {
+        let path = resource.parameter("ip_file").unwrap_or(USUAL_PATH);
+        match List::read(Path::new(path)) {
+            Ok(list) => {
+                // The other lines of a wrong file may be in use all the same.
+                let addresses = list.entries.iter().map(|entry| entry.address);
+                asked.extend(addresses.filter(|address| !own.contains(address)).take(ASKED));
+                unseen.extend(list.fault.map(|fault| format!("{path}: {fault}")));
+            }
+            Err(error) => unseen.push(format!("{error:#}")),
+        }
+    }
     let ping = |address: IpAddr| {
         let words = ["-n", "-q", "-c", "1", "-W", "1", &address.to_string()].map(str::to_owned);
         let output = Program::new("ping").args(words).run(Deadline::after(PATIENCE * 3));
         output.is_ok_and(|output| output.status.success()).then(|| address.to_string())
     };
-    Ok(std::thread::scope(|scope| {
+    std::thread::scope(|scope| {
         let threads: Vec<_> = asked.into_iter().map(|address| scope.spawn(move || ping(address))).collect();
         threads.into_iter().filter_map(|thread| thread.join().ok().flatten()).collect()
-    }))
+    })
 }
 
 fn own_addresses() -> Vec<IpAddr> {
@@ -80,29 +92,10 @@ fn own_addresses() -> Vec<IpAddr> {
     all.filter_map(address).collect()
 }
 
-/// A plain file of a sound size. The agent says what is wrong with a file; here it counts only what is in it.
-pub(crate) fn read(path: &Path) -> String {
-    let plain = std::fs::metadata(path).is_ok_and(|facts| facts.is_file() && facts.len() <= LARGEST);
-    let bytes = if plain { std::fs::read(path).unwrap_or_default() } else { Vec::new() };
-    String::from_utf8_lossy(&bytes).into_owned()
-}
-
-fn addresses(text: &str) -> Vec<IpAddr> {
-    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim());
-    lines.filter_map(|line| line.split(['/', ' ', '\t']).next()?.parse().ok()).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::net::TcpListener;
-
-    #[test]
-    fn the_addresses_of_a_file_are_its_lines() {
-        let text = "# all\n192.0.2.1/24\n 2001:db8::1/64 eth1 # x\nnonsense\n\u{fffd}/\n192.0.2.2\n";
-        let found: Vec<_> = addresses(text).iter().map(ToString::to_string).collect();
-        assert_eq!(found, ["192.0.2.1", "2001:db8::1", "192.0.2.2"]);
-    }
 
     #[test]
     fn a_node_has_its_own_address_of_the_database() {

@@ -38,6 +38,27 @@ pub(crate) fn configuration_text() -> Result<String> {
     Ok(output.success("cibadmin").with_context(not_running)?.stdout)
 }
 
+/// How many seconds ago a resource was started on a node.
+pub(crate) fn started(resource: &str, node: &str) -> Option<i64> {
+    if [resource, node].iter().any(|name| name.contains(['\'', '"'])) {
+        return None;
+    }
+    let xpath = format!("//node_state[@uname='{node}']//lrm_resource[@id='{resource}']/lrm_rsc_op[@operation='start']");
+    let output = run(Program::new("cibadmin").args(["--query", "--xpath", &xpath]), PATIENCE).ok()?;
+    let root = Element::parse(&output.success("cibadmin").ok()?.stdout).ok()?;
+    // One that matches is the root itself.
+    let all = if root.name == "lrm_rsc_op" { vec![&root] } else { root.all("lrm_rsc_op") };
+    let at = all.into_iter().filter_map(|one| one.get("last-rc-change").parse::<i64>().ok()).max()?;
+    Some(jiff::Timestamp::now().as_second() - at)
+}
+
+/// Whether the controller of that node (the DC) has something left to do.
+pub(crate) fn is_at_work(dc: &str) -> bool {
+    let output = run(Program::new("crmadmin").args(["--output-as=xml", &format!("--status={dc}")]), PATIENCE).ok();
+    let root = output.and_then(|output| Element::parse(&output.stdout).ok()).unwrap_or_default();
+    root.all("crmd").iter().any(|one| !["", "S_IDLE"].contains(&one.get("state")))
+}
+
 /// drbd.conf as drbdadm understands it. None where it is not installed or does not understand it.
 pub(crate) fn drbd_dump() -> Option<String> {
     let program = Program::new("drbdadm");

@@ -135,11 +135,11 @@ pub(crate) fn lists_are_compared_checked_and_copied(pair: &Pair) -> Result<()> {
     ips(pair, primary, &["push"], OK, &["go by the same 4 addresses"])?;
     comes(pair, primary, OK, &["equal: the 4 addresses"])?;
 
+    pair.cluster.cleanup("ips")?;
     another_resource(pair, primary, &list)?;
     ensure!(pair.primary()?.name == primary.name, "there was a failover");
     ensure!(pair.cluster.switch.since(began).is_empty(), "a node was fenced");
-    pair.cluster.cleanup("ips")?;
-    pair.cluster.wait_idle()
+    Ok(())
 }
 
 /// A second resource with a list of its own: each is compared by itself, and one has to be named where one is meant.
@@ -158,12 +158,25 @@ fn another_resource(pair: &Pair, primary: &Node, list: &str) -> Result<()> {
     pair.cluster.load(&Cib::default().resource(of("ips2")).follows(&of("ips2"), &of("ips")))?;
     pair.cluster.wait_idle()?;
     comes(pair, primary, OK, &["ips (/etc/hvmail_primary_ips): equal: the 4", "ips2 (/etc/other_ips): equal: the 1"])?;
+    let peer = pair.cluster.peer(primary)?;
+    for node in [primary, peer] {
+        let words = ["addresses ips ", "addresses ips2 ", "4 listed", "1 listed", "same 2 lists of addresses"];
+        super::comes(pair, node, OK, &words)?;
+    }
+    let members = ["\"addresses_listed\": 5", "\"addresses_listed\": 4", "\"addresses_listed\": 1"];
+    ends(&super::status(pair, peer, &["--json"])?, OK, &members)?;
+    let metric = format!("hvmail_ha_addresses_listed{{node=\"{}\",resource=\"ips2\"}} 1", primary.name);
+    ends(&super::status(pair, peer, &["--prometheus"])?, OK, &[&metric])?;
     ips(pair, primary, &["push"], UNKNOWN, &["several resources", "--resource=ips or --resource=ips2"])?;
     ips(pair, primary, &["check", OTHER, "--resource=ips2"], OK, &["valid: "])?;
     ips(pair, primary, &["--resource=ips3"], UNKNOWN, &["\"ips3\" is no resource", "ips, ips2"])?;
     primary.write_file(OTHER, format!("{alone}10.78.1.201/16\n"), 0o644, Owner::Root)?;
     ips(pair, primary, &["--resource=ips2", "--ssh"], WARNING, &["not of", "10.78.1.201"])?;
     ips(pair, primary, &["--resource=ips"], OK, &["equal: the 4 addresses"])?;
+    let (here, there) = (format!("{} has 2", primary.name), format!("{} has 1", peer.name));
+    let differ = ["the lists of addresses of ips2 differ:", &here, &there];
+    super::comes(pair, primary, WARNING, &[&differ[..], &["; lists of addresses differ"]].concat())?;
+    ends(&pair.run(primary, &[PROGRAM, "preflight"])?, WARNING, &[&["could not take over now"], &differ[..]].concat())?;
     let stopped = ["--meta", "--set-parameter", "target-role", "--parameter-value", "Stopped"];
     pair.cluster.tool(&[&["crm_resource", "--resource", "ips2-clone"], &stopped[..]].concat())?;
     pair.cluster.wait_idle()?;

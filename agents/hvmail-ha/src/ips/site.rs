@@ -9,7 +9,7 @@ use crate::tools;
 /// The agent.
 const KIND: &str = "primary-ips";
 /// The default of its parameter `ip_file`.
-const USUAL_PATH: &str = "/etc/hvmail_primary_ips";
+pub(crate) const USUAL_PATH: &str = "/etc/hvmail_primary_ips";
 
 /// The cluster from the view of this node, as far as it answers.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use crate::findings::{Finding, Severity, findings, overall};
 use crate::picture::{Picture, Role};
 
-/// The column of the rows' names.
+/// The column of the rows' names, unless one is longer.
 const LABEL: usize = 11;
 /// Between two columns.
 const GAP: usize = 2;
@@ -52,11 +52,13 @@ struct Row {
 pub(crate) fn screen(picture: &Picture, style: Style) -> String {
     let nodes = picture.nodes();
     let mut text = String::new();
+    let rows = rows(picture, &nodes);
+    let label = rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0).max(LABEL);
     let columns = nodes.len().max(1);
-    let room = style.width.saturating_sub(LABEL + GAP * columns);
+    let room = style.width.saturating_sub(label + GAP * columns);
     let width = (room / columns).max(NARROWEST);
-    for row in rows(picture, &nodes) {
-        write_row(&mut text, style, width, &row);
+    for row in &rows {
+        write_row(&mut text, style, label, width, row);
     }
     text.push('\n');
     for line in wrapped(&lines_about_cluster(picture), style.width) {
@@ -202,12 +204,12 @@ fn lines_about_cluster(picture: &Picture) -> String {
     parts.join("; ")
 }
 
-fn write_row(text: &mut String, style: Style, width: usize, row: &Row) {
+fn write_row(text: &mut String, style: Style, label: usize, width: usize, row: &Row) {
     let cells: Vec<Vec<String>> = row.cells.iter().map(|(cell, _)| wrapped(cell, width)).collect();
     let height = cells.iter().map(Vec::len).max().unwrap_or(0);
     for line in 0..height {
-        let label = if line == 0 { row.label.as_str() } else { "" };
-        let mut written = format!("{label:LABEL$}");
+        let name = if line == 0 { row.label.as_str() } else { "" };
+        let mut written = format!("{name:label$}");
         for (cell, (_, ink)) in cells.iter().zip(&row.cells) {
             let part = cell.get(line).map_or("", String::as_str);
             let padding = " ".repeat(width.saturating_sub(part.chars().count()));

@@ -66,7 +66,8 @@ fn what_a_node_lacks_is_read_with_who_says_so() {
 fn whom_drbd_keeps_from_the_role_is_read() {
     let of = |id: &str, rule: &str| {
         let expression = "<expression attribute=\"#uname\" operation=\"ne\" value=\"N1\" id=\"e\"/>";
-        let text = format!("<c><rsc_location rsc=\"d-clone\" id=\"{id}\"><rule {rule}>{expression}</rule></rsc_location></c>");
+        let text =
+            format!("<c><rsc_location rsc=\"d-clone\" id=\"{id}\"><rule {rule}>{expression}</rule></rsc_location></c>");
         Configuration::parse(&text).unwrap().fences
     };
     let rule = |role: &str| format!("role=\"{role}\" score=\"-INFINITY\" id=\"r\"");

@@ -159,9 +159,16 @@ fn the_role_is_where_drbds_own_constraint_lets_it_be() {
     assert!(told.fact.contains("drbd-r2 (constraint drbd-fence-by-handler-r2-drbd-r2-clone: n1 may have"), "{told:?}");
     assert!(!told.fact.contains("drbd-r0"), "{told:?}");
     assert!(told.remedy.contains("drbdadm connect r2;"), "{told:?}");
+    let text = "resync of volume 1 to the peer, 18.2 % done".to_owned();
+    picture.words.push(crate::agents::Word { resource: "drbd-r2".to_owned(), status: Some(191), text });
+    let fact = tell(&picture, "n2", &[], Obstacle::DiskNotUpToDate).fact;
+    assert!(
+        fact.ends_with("may have written without it): n1 says: resync of volume 1 to the peer, 18.2 % done"),
+        "{fact}"
+    );
     assert!(told.remedy.contains("cibadmin --delete --xml-text '<rsc_location id=\"drbd-fence-by"), "{told:?}");
     picture.state.nodes.iter_mut().filter(|node| node.name == "n1").for_each(|node| node.online = false);
-    assert!(tell(&picture, "n2", &[], Obstacle::DiskNotUpToDate).1.contains("switch n1 on"), "{told:?}");
+    assert!(tell(&picture, "n2", &[], Obstacle::DiskNotUpToDate).remedy.contains("switch n1 on"), "{told:?}");
 }
 
 #[test]

@@ -74,9 +74,12 @@ fn fact(picture: &Picture, target: &str, old: &Old) -> String {
     let fence = old.fence.map_or_else(String::new, |fence| {
         format!(" (constraint {}: {} may have written without it)", fence.id, fence.spared.join(", "))
     });
-    // What the agent says here is newer than what Pacemaker keeps, which is its first word.
-    let here = picture.word(id).filter(|word| target == picture.here && !word.is_sound()).map(|word| &word.text);
+    // Pacemaker keeps the first degraded answer of a monitor for as long as it is degraded. What the agent says on this node,
+    // whichever side of the two it is, is of this moment.
+    let here = picture.word(id).filter(|word| !word.is_sound()).map(|word| {
+        if target == picture.here { word.text.clone() } else { format!("{} says: {}", picture.here, word.text) }
+    });
     let mut kept = picture.state.failures.iter().rev().filter(|one| one.resource == *id && one.node == target);
-    let reason = here.or_else(|| kept.find_map(|one| one.reason.as_ref()));
+    let reason = here.or_else(|| kept.find_map(|one| one.reason.clone()));
     format!("{id}{fence}{}", reason.map_or_else(String::new, |reason| format!(": {reason}")))
 }

@@ -57,14 +57,15 @@ pub(super) fn tell(picture: &Picture, target: &str) -> (String, String) {
     let fences: Vec<_> = all.iter().filter_map(|one| Some((one.unsound, one.fence?))).collect();
     let gone = |node: &&String| picture.role(node) == Role::Offline;
     if let Some(node) = fences.iter().flat_map(|(_, fence)| &fence.spared).find(gone) {
-        remedy += &format!("; switch {node} on: what it wrote alone is there");
+        remedy.extend(["; switch ", node, " on: what it wrote alone is there"]);
     }
     for (_, fence) in fences.iter().filter(|(unsound, _)| !unsound) {
-        remedy += &format!(
+        remedy.extend([
             "; only if the constraint stays while both sides are connected and UpToDate: cibadmin --delete --xml-text \
-             '<rsc_location id=\"{}\"/>'",
-            fence.id
-        );
+             '<rsc_location id=\"",
+            &fence.id,
+            "\"/>'",
+        ]);
     }
     (format!("DRBD on {target} is not UpToDate: {}", facts.join("; ")), remedy)
 }

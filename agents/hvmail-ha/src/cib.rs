@@ -9,6 +9,8 @@ use crate::xml::{Element, escaped};
 pub(crate) const MOVE: &str = "hvmail-move-";
 /// Ids of the meta attributes that keep every node from being Primary begin so.
 pub(crate) const STOP: &str = "hvmail-stop-";
+/// Ids of the constraints of DRBD's handlers begin so, unless the handlers are told otherwise (--id-prefix).
+const FENCE: &str = "drbd-fence-by-handler";
 /// The meta attribute beside target-role that says which node was Primary last.
 const LAST_PRIMARY: &str = "hvmail-primary";
 
@@ -18,6 +20,8 @@ pub(crate) struct Configuration {
     pub(crate) resources: Vec<Resource>,
     /// Location constraints that a command left: those of `crm_resource --move` and `--ban`, and this program's.
     pub(crate) leftovers: Vec<Leftover>,
+    /// What DRBD's handlers have placed.
+    pub(crate) fences: Vec<Fence>,
     /// What nodes lack by the word of a primary that wrote without them (attribute RESOURCE-lacks of postgresql).
     pub(crate) lacks: Vec<Lacks>,
     /// Which node was Primary when `hvmail_make_secondary --stop` took the role from all.
@@ -54,6 +58,16 @@ pub(crate) struct Leftover {
     pub(crate) until: Option<i64>,
 }
 
+/// The constraint by which a handler fence-peer of DRBD keeps the Primary role from nodes that may lack what was written.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fence {
+    pub(crate) id: String,
+    /// The promotable clone.
+    pub(crate) resource: String,
+    /// The nodes that have everything.
+    pub(crate) spared: Vec<String>,
+}
+
 /// The word of a primary that acknowledged commits without a node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Lacks {
@@ -82,6 +96,7 @@ impl Configuration {
         let properties = root.all("cluster_property_set").into_iter();
         found.trusts_unseen = properties.filter_map(|set| pair(set, "startup-fencing")).any(|value| value == "false");
         found.leftovers = root.all("rsc_location").into_iter().filter_map(leftover).collect();
+        found.fences = root.all("rsc_location").into_iter().filter_map(fence).collect();
         if let Some(database) = found.of_agent("postgresql") {
             let attribute = format!("{}-lacks", database.id);
             let nodes = root.all("nodes").into_iter().flat_map(|nodes| nodes.children("node"));
@@ -114,6 +129,13 @@ impl Configuration {
 
     pub(crate) fn own_moves(&self) -> impl Iterator<Item = &Leftover> {
         self.leftovers.iter().filter(|one| one.id.starts_with(MOVE))
+    }
+}
+
+impl Fence {
+    /// Whether it keeps this node from being promoted. DRBD's names of nodes need not be of the same case.
+    pub(crate) fn rejects(&self, node: &str) -> bool {
+        !self.spared.iter().any(|one| one.eq_ignore_ascii_case(node))
     }
 }
 
@@ -187,6 +209,21 @@ fn leftover(location: &Element) -> Option<Leftover> {
     let named = location.all("expression").into_iter().find(|one| one.get("attribute") == "#uname");
     let node = named.and_then(|one| one.text("value")).or_else(|| location.text("node"));
     Some(Leftover { id: id.to_owned(), resource: resource.to_owned(), by, node, until })
+}
+
+/// As greenarrow-drbd-fence and crm-fence-peer.9.sh write it. Whom a rule with another attribute than the name means is not known
+/// here.
+fn fence(location: &Element) -> Option<Fence> {
+    let rule = location.children("rule").find(|rule| rule.get("score") == "-INFINITY")?;
+    let by_name = |one: &&Element| one.get("attribute") == "#uname" && one.get("operation") == "ne";
+    let expressions = location.all("expression");
+    let named = !expressions.is_empty() && expressions.iter().all(by_name);
+    let of_drbd = location.get("id").starts_with(FENCE) && ["Promoted", "Master"].contains(&rule.get("role"));
+    (named && of_drbd).then(|| Fence {
+        id: location.get("id").to_owned(),
+        resource: location.get("rsc").to_owned(),
+        spared: expressions.iter().map(|one| one.get("value").to_owned()).collect(),
+    })
 }
 
 /// The constraints that move the Primary role of `clones` to `target`: a preference that ends by itself, so that it harms

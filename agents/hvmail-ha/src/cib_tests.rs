@@ -80,3 +80,20 @@ fn what_a_node_lacks_is_read_with_who_says_so() {
     assert_eq!(Configuration::parse(text).unwrap().lacks, [word]);
     assert!(configuration("healthy").lacks.is_empty());
 }
+
+#[test]
+fn whom_drbd_keeps_from_the_role_is_read() {
+    let of = |id: &str, rule: &str| {
+        let expression = "<expression attribute=\"#uname\" operation=\"ne\" value=\"N1\" id=\"e\"/>";
+        let text =
+            format!("<c><rsc_location rsc=\"d-clone\" id=\"{id}\"><rule {rule}>{expression}</rule></rsc_location></c>");
+        Configuration::parse(&text).unwrap().fences
+    };
+    let rule = |role: &str| format!("role=\"{role}\" score=\"-INFINITY\" id=\"r\"");
+    for role in ["Master", "Promoted"] {
+        let found = of("drbd-fence-by-handler-r0-d-clone", &rule(role)).remove(0);
+        assert_eq!((found.resource.as_str(), found.rejects("n1"), found.rejects("n2")), ("d-clone", false, true));
+    }
+    assert!(of("drbd-fence-by-handler-r0-d-clone", "role=\"Promoted\" score=\"100\" id=\"r\"").is_empty());
+    assert!(of("office-hours", &rule("Promoted")).is_empty());
+}

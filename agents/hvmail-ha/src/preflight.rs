@@ -1,5 +1,7 @@
 //! From what was seen to the facts of the decision, and from an obstacle to the sentence and the remedy.
 
+mod disks;
+
 use crate::cib::{Lacks, Leftover, Resource};
 use crate::picture::{Picture, Role, Twice};
 use crate::takeover::{Database, Disk, Facts, Obstacle, Peer, Target, Way, obstacles};
@@ -10,8 +12,6 @@ const READY: i64 = 50;
 const STREAMED: i64 = 40;
 /// So many seconds after a start ocf:greenarrow:postgresql takes a standby that does not stream for a sound one.
 const STREAMS_WITHIN: i64 = 30;
-/// The scores of ocf:linbit:drbd from a device whose data here are up to date (its parameter adjust_master_score).
-const UP_TO_DATE: i64 = 1000;
 
 /// An obstacle in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(crate) fn facts(picture: &Picture, target: &str, answering: &[String]) -> Fa
         peer_was_last: picture.configuration.stopped.as_ref().is_some_and(|mark| mark.last_primary != target),
         was_last: picture.configuration.stopped.as_ref().is_some_and(|mark| mark.last_primary == target),
         database: if judged { database(picture, target) } else { Database::Level },
-        disk: if judged { disk(picture, target) } else { Disk::None },
+        disk: if judged { disks::disk(picture, target) } else { Disk::None },
         answering: !answering.is_empty(),
         held: !held(picture, target).is_empty(),
         failed: judged && !failed(picture, target).is_empty(),
@@ -118,26 +118,6 @@ fn database(picture: &Picture, target: &str) -> Database {
 pub(crate) fn lacks<'a>(picture: &'a Picture, target: &str) -> Option<&'a Lacks> {
     let there = |name: &str| picture.state.node(name).is_some_and(|node| node.online && !node.unclean);
     picture.configuration.lacks.iter().find(|one| one.node == target && one.author != target && !there(&one.author))
-}
-
-fn drbd(picture: &Picture) -> impl Iterator<Item = &str> {
-    let devices = picture.configuration.roles().filter(|one| one.agent.ends_with(":drbd"));
-    devices.map(|one| one.id.as_str())
-}
-
-fn outdated<'a>(picture: &'a Picture, target: &str) -> Vec<&'a str> {
-    let sound = |id: &&str| {
-        is_promoted(picture, id, target) || score(picture, id, target).is_some_and(|score| score >= UP_TO_DATE)
-    };
-    drbd(picture).filter(|id| !sound(id)).collect()
-}
-
-fn disk(picture: &Picture, target: &str) -> Disk {
-    match (drbd(picture).next(), outdated(picture, target).is_empty()) {
-        (None, _) => Disk::None,
-        (Some(_), true) => Disk::UpToDate,
-        (Some(_), false) => Disk::NotUpToDate,
-    }
 }
 
 /// What somebody has told the cluster, each with the command that takes it back.
@@ -278,10 +258,7 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
             ),
         ),
         Obstacle::PeerHasMore => more(picture, target, peer),
-        Obstacle::DiskNotUpToDate => (
-            format!("DRBD on {target} is not UpToDate: {}", outdated(picture, target).join(", ")),
-            format!("on {target}: drbdadm status; wait for the resync, or connect the devices"),
-        ),
+        Obstacle::DiskNotUpToDate => disks::tell(picture, target),
         Obstacle::TargetOffline
         | Obstacle::TargetMaintenance
         | Obstacle::TargetPassing

@@ -1,5 +1,6 @@
 use super::*;
 use crate::captured::picture;
+use crate::cib::{Fence, Resource};
 use crate::crm_mon::FailCount;
 
 fn obstacles_of(picture: &Picture, target: &str) -> Vec<Obstacle> {
@@ -129,6 +130,45 @@ fn drbd_that_is_not_up_to_date_is_named() {
     picture.state.nodes[0].attributes = vec![("master-p_drbd".to_owned(), "5".to_owned())];
     assert_eq!(facts(&picture, "n1", &[]).disk, Disk::NotUpToDate);
     assert!(told(&picture, "n1", &[])[0].fact.contains("not UpToDate: p_drbd"));
+}
+
+/// Cut off, a Secondary takes its data for good.
+#[test]
+fn the_role_is_where_drbds_own_constraint_lets_it_be() {
+    let mut picture = picture("healthy");
+    let ips = picture.configuration.resources.iter().find(|one| one.id == "ips").unwrap().clone();
+    picture.configuration.resources = ["r0", "r2"]
+        .map(|name| Resource {
+            id: format!("drbd-{name}"),
+            agent: "ocf:greenarrow:drbd".to_owned(),
+            promotable: Some(format!("drbd-{name}-clone")),
+            parameters: vec![("drbd_resource".to_owned(), name.to_owned())],
+            ..ips.clone()
+        })
+        .into();
+    let scores = ["r0", "r2"].map(|name| (format!("master-drbd-{name}"), "1000".to_owned()));
+    picture.state.nodes.iter_mut().for_each(|node| node.attributes = scores.clone().into());
+    assert_eq!(["n1", "n2"].map(|node| facts(&picture, node, &[]).disk), [Disk::UpToDate; 2]);
+    picture.configuration.fences.push(Fence {
+        id: "drbd-fence-by-handler-r2-drbd-r2-clone".to_owned(),
+        resource: "drbd-r2-clone".to_owned(),
+        spared: vec!["n1".to_owned()],
+    });
+    assert_eq!(["n1", "n2"].map(|node| facts(&picture, node, &[]).disk), [Disk::UpToDate, Disk::NotUpToDate]);
+    let told = told(&picture, "n2", &[]).remove(0);
+    assert!(told.fact.contains("drbd-r2 (constraint drbd-fence-by-handler-r2-drbd-r2-clone: n1 may have"), "{told:?}");
+    assert!(!told.fact.contains("drbd-r0"), "{told:?}");
+    assert!(told.remedy.contains("drbdadm connect r2;"), "{told:?}");
+    let text = "resync of volume 1 to the peer, 18.2 % done".to_owned();
+    picture.words.push(crate::agents::Word { resource: "drbd-r2".to_owned(), status: Some(191), text });
+    let fact = tell(&picture, "n2", &[], Obstacle::DiskNotUpToDate).fact;
+    assert!(
+        fact.ends_with("may have written without it): n1 says: resync of volume 1 to the peer, 18.2 % done"),
+        "{fact}"
+    );
+    assert!(told.remedy.contains("cibadmin --delete --xml-text '<rsc_location id=\"drbd-fence-by"), "{told:?}");
+    picture.state.nodes.iter_mut().filter(|node| node.name == "n1").for_each(|node| node.online = false);
+    assert!(tell(&picture, "n2", &[], Obstacle::DiskNotUpToDate).remedy.contains("switch n1 on"), "{told:?}");
 }
 
 #[test]

@@ -52,9 +52,9 @@ struct Row {
 pub(crate) fn screen(picture: &Picture, style: Style) -> String {
     let nodes = picture.nodes();
     let mut text = String::new();
-    let columns = nodes.len().max(1);
     let rows = rows(picture, &nodes);
     let label = rows.iter().map(|row| row.label.chars().count()).max().unwrap_or(0).max(LABEL);
+    let columns = nodes.len().max(1);
     let room = style.width.saturating_sub(label + GAP * columns);
     let width = (room / columns).max(NARROWEST);
     for row in &rows {

@@ -1,4 +1,4 @@
-//! The whole of a pair in guests, as `hvmail_ha configure` prints it: DRBD, a file system on it, PostgreSQL, the addresses, each
+//! The whole of a pair in guests, as `hvmail_ha configure` prints it: DRBD, file systems on it, PostgreSQL, the addresses, each
 //! behind the one before; and clients outside. PostgreSQL's data is on each guest's own disk and replicated by streaming, as
 //! GreenArrow has it.
 
@@ -9,23 +9,21 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use super::drbd::R0;
-use super::drbd_pair::{CLONE, Contender, PLACE, Pair, file_system};
+use super::chain_setup::{configuration, databases, furnish, of_peers};
+use super::chain_volumes::Volumes;
+use super::drbd;
+use super::drbd_pair::{Contender, Pair};
 use super::guest::Guest;
 use super::message;
 use super::outside::Outside;
 use super::rack::Rack;
-use crate::cib::{Cib, Primitive, Resource, Role};
-use crate::command::command;
-use crate::contender::{self, TIMEOUTS, mends_for_pgsql};
-use crate::greenarrow_pair::{NAMES, PROGRAM};
-use crate::installed::{self, PROVIDER_DIRECTORY};
-use crate::isolation::{Isolation, STATE, enter};
-use crate::node::{Held, Owner};
+use crate::cib::{Cib, Role};
+use crate::command::Output;
+use crate::isolation::{Isolation, enter};
+use crate::node::Held;
 use crate::observer::Observer;
-use crate::postgres::{self, DIRECTORY, HOME_IN_NODE, Place, Server, USER, USUAL};
+use crate::postgres::{self, DIRECTORY, HOME_IN_NODE, USER, USUAL};
 use crate::sql_writer::Writer;
-use crate::subject::ip_file;
 use crate::{network, packages, wait};
 
 /// The agents of the chain and the operator's program, by package.
@@ -33,9 +31,6 @@ pub const PACKAGES: &[&str] = &["drbd", "postgresql", "primary-ips", "hvmail-ha"
 
 /// How many addresses it has.
 pub const ADDRESSES: u16 = 20;
-
-/// The file with the addresses, where the agent expects it.
-const IP_FILE: &str = "/etc/hvmail_primary_ips";
 
 /// How long the chain may take to become what it should be; every link of it takes an emulated processor some seconds.
 const SETTLE: Duration = Duration::from_secs(180);
@@ -52,8 +47,8 @@ const PING: Duration = Duration::from_millis(100);
 /// Whose agents run the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Agents {
-    /// This project's, as its operator's program configures them.
-    Own,
+    /// This project's, as its operator's program configures them, with these DRBD resources beside r0.
+    Own(&'static [drbd::Resource]),
     /// ocf:linbit:drbd, ocf:heartbeat:pgsql and an ocf:heartbeat:IPaddr2 for each address.
     Peers,
 }
@@ -62,8 +57,10 @@ pub enum Agents {
 #[derive(Debug)]
 pub struct Chain {
     agents: Agents,
-    /// DRBD, the file system on it and what is written there.
+    /// The cluster, r0, the file system on it and what is written there.
     pub pair: Pair,
+    /// All of DRBD.
+    pub volumes: Volumes,
     /// A client of the database, through the first address.
     pub writer: Writer,
     /// One who pings all the addresses.
@@ -84,15 +81,15 @@ pub struct Outages {
     pub file_system: Duration,
 }
 
-/// Runs `body` isolated, with a chain.
-pub fn with_chain(body: impl FnOnce(&Chain) -> Result<()>) -> Result<()> {
+/// Runs `body` isolated, with a chain of this project's agents that has these DRBD resources beside r0.
+pub fn with_chain(beside: &'static [drbd::Resource], body: impl FnOnce(&Chain) -> Result<()>) -> Result<()> {
     if std::process::id() != 1 {
         packages::require(packages::CLUSTER)?;
         postgres::tree(USUAL)?;
     }
     enter(Isolation::Guests(PACKAGES), || {
         postgres::put_in_place(USUAL)?;
-        let chain = Chain::start(Agents::Own)?;
+        let chain = Chain::start(Agents::Own(beside))?;
         body(&chain).with_context(|| chain.dump())
     })
 }
@@ -111,19 +108,24 @@ impl Chain {
         let outside = Outside::start(&rack.outside)?;
         let addresses = network::service_ipv4(ADDRESSES);
         rack.each(|guest| furnish(agents, guest, &addresses))?;
+        let volumes = Volumes::of_r0_and(match agents {
+            Agents::Own(beside) => beside,
+            Agents::Peers => &[],
+        });
+        volumes.lay_down(&rack)?;
         let pair = match agents {
-            Agents::Own => {
+            Agents::Own(_) => {
                 // A cluster that starts waits 20 s for others to speak up, unless it is told otherwise.
                 let bare = |_| Cib::default().property("dc-deadtime", "1s");
                 let pair = Pair::with(rack, Contender::Greenarrow, bare)?;
                 pair.cluster.wait_quorum(2).with_context(|| pair.cluster.dump())?;
-                pair.cluster.load_text(&configuration(&pair.cluster.rack)?)?;
+                pair.cluster.load_text(&configuration(&pair.cluster.rack, &volumes)?)?;
                 pair
             }
             Agents::Peers => Pair::with(rack, Contender::Linbit, |cib| of_peers(cib, &servers, &addresses))?,
         };
         let (writer, pings) = (Writer::start(addresses[0])?, Observer::start(&addresses, PING)?);
-        let chain = Self { agents, pair, writer, pings, addresses, _outside: outside };
+        let chain = Self { agents, pair, volumes, writer, pings, addresses, _outside: outside };
         chain.healthy().with_context(|| chain.dump())?;
         Ok(chain)
     }
@@ -145,7 +147,7 @@ impl Chain {
 
     fn patience(&self) -> Duration {
         match self.agents {
-            Agents::Own => SETTLE,
+            Agents::Own(_) => SETTLE,
             Agents::Peers => PEERS_SETTLE,
         }
     }
@@ -159,9 +161,12 @@ impl Chain {
                 return Ok(Some(format!("{} has {held} addresses, {expected} expected", guest.name)));
             }
         }
+        if let Some(ill) = self.volumes.ill(primary, secondary)? {
+            return Ok(Some(ill));
+        }
         let (state, with_standby) = match self.agents {
-            Agents::Own => ("sync", &["drbd", "pg", "ips"][..]),
-            Agents::Peers => ("async", &["drbd", "pg"][..]),
+            Agents::Own(_) => ("sync", &["pg", "ips"][..]),
+            Agents::Peers => ("async", &["pg"][..]),
         };
         let asked_for = format!("state = 'streaming' AND sync_state = '{state}'");
         let standbys = sql(primary, &format!("SELECT count(*) FROM pg_stat_replication WHERE {asked_for}"))?;
@@ -177,8 +182,21 @@ impl Chain {
         if !bad.is_empty() {
             return Ok(Some(format!("failed: {bad:?}")));
         }
-        let lacks = with_standby.iter().find(|one| status.in_role(one, Role::Unpromoted) != [secondary.name.as_str()]);
-        Ok(lacks.map(|one| format!("{one} is not unpromoted on {}", secondary.name)))
+        let mut with_standby =
+            self.volumes.primitives().into_iter().chain(with_standby.iter().map(ToString::to_string));
+        let lacks = with_standby.find(|one| status.in_role(one, Role::Unpromoted) != [secondary.name.as_str()]);
+        if let Some(one) = lacks {
+            return Ok(Some(format!("{one} is not unpromoted on {}", secondary.name)));
+        }
+        let kept_away = self.kept_away()?;
+        Ok((!kept_away.is_empty()).then(|| format!("DRBD's handlers keep the role away: {kept_away:?}")))
+    }
+
+    /// The DRBD resources whose handlers have placed a constraint.
+    pub fn kept_away(&self) -> Result<Vec<&'static str>> {
+        let constraints = self.pair.cluster.tool(&["cibadmin", "--query", "--scope", "constraints"])?;
+        let placed = |name: &&str| constraints.contains(&format!("\"drbd-fence-by-handler-{name}-"));
+        Ok(self.volumes.resources.iter().map(|one| one.name).filter(placed).collect())
     }
 
     /// How many of the addresses a guest has.
@@ -211,14 +229,14 @@ impl Chain {
 
     /// All that the clients and the stream were told is safe has to be there. Says how much that is.
     pub fn nothing_lost(&self, primary: &Guest) -> Result<String> {
-        let records = self.pair.stream.nothing_lost(primary)?;
+        let (records, files) = (self.pair.stream.nothing_lost(primary)?, self.volumes.nothing_lost(primary)?);
         let acknowledged = self.writer.acknowledged();
         let rows = sql(primary, "SELECT id FROM audit")?;
         let there: BTreeSet<u64> = rows.lines().filter_map(|row| row.parse().ok()).collect();
         let lost: Vec<_> = acknowledged.difference(&there).collect();
         ensure!(!acknowledged.is_empty(), "no row was written, so none could be lost");
         ensure!(lost.is_empty(), "{} of {} acknowledged rows are lost: {lost:?}", lost.len(), acknowledged.len());
-        Ok(format!("{} rows acknowledged, {} there; {records}", acknowledged.len(), there.len()))
+        Ok(format!("{} rows acknowledged, {} there; {records}; {files}", acknowledged.len(), there.len()))
     }
 
     /// What the clients have seen from `began` on.
@@ -232,35 +250,51 @@ impl Chain {
 
     /// The promoted roles move to the other guest, as an administrator without the operator's commands moves them.
     pub fn switchover(&self) -> Result<Outages> {
-        let (began, (_, secondary)) = (Instant::now(), self.pair.primary()?);
-        self.pair.cluster.move_to(CLONE, true, secondary)?;
+        let (began, (_, secondary), clone) = (Instant::now(), self.pair.primary()?, self.volumes.first_clone());
+        self.pair.cluster.move_to(&clone, true, secondary)?;
         self.serves(secondary)?;
         let outages = self.outages(began);
         self.pair.cluster.wait_idle()?;
-        self.pair.cluster.clear(CLONE)?;
+        self.pair.cluster.clear(&clone)?;
         self.pair.fenced(began, &[])?;
         Ok(outages)
     }
 
-    /// The operator gives the role away on the guest that has it, whose words go to `tell`.
+    /// The operator gives the role away on the guest that has it; the command's words go to `tell`.
     pub fn make_secondary(&self, tell: impl Fn(&str)) -> Result<Outages> {
-        let (began, (primary, secondary)) = (Instant::now(), self.pair.primary()?);
-        let words = primary.watch(&["hvmail_make_secondary"])?;
+        let (primary, secondary) = self.pair.primary()?;
+        self.commanded(primary, "hvmail_make_secondary", secondary, tell)
+    }
+
+    /// The operator takes the role on the guest that has not got it.
+    pub fn make_primary(&self, tell: impl Fn(&str)) -> Result<Outages> {
+        let (_, secondary) = self.pair.primary()?;
+        self.commanded(secondary, "hvmail_make_primary", secondary, tell)
+    }
+
+    fn commanded(&self, here: &Guest, command: &str, target: &Guest, tell: impl Fn(&str)) -> Result<Outages> {
+        let began = Instant::now();
+        let words = here.watch(&[command])?;
         let ended = loop {
             let left = COMMAND.saturating_sub(began.elapsed());
-            let word = words.recv_timeout(left).context("hvmail_make_secondary has not ended")?;
+            let word = words.recv_timeout(left).with_context(|| format!("{command} has not ended"))?;
             if word.word != message::LINE {
                 break word.text(0)?;
             }
             tell(&word.text(0)?);
         };
-        ensure!(ended == "0", "hvmail_make_secondary ended with status {ended}, as wait(2) has it");
+        ensure!(ended == "0", "{command} ended with status {ended}, as wait(2) has it");
         let (now, _) = self.pair.primary()?;
-        ensure!(now.name == secondary.name, "hvmail_make_secondary ended before {} was Primary", secondary.name);
-        self.serves(secondary)?;
+        ensure!(now.name == target.name, "{command} ended before {} was Primary", target.name);
+        self.serves(target)?;
         let outages = self.outages(began);
         self.pair.fenced(began, &[])?;
         Ok(outages)
+    }
+
+    /// One of the operator's commands, which may fail.
+    pub fn command(&self, guest: &Guest, argv: &[&str]) -> Result<Output> {
+        guest.command(argv).within(COMMAND).run()
     }
 
     /// Whether the guest with everything is the one whose controller decides for the cluster (DC).
@@ -311,94 +345,6 @@ impl Outages {
             "database {database:.1} s, addresses {addresses:.1} s, file system on DRBD {file_system:.1} s without an answer"
         )
     }
-}
-
-/// Two servers, made on the host, which is not emulated. The second is a copy of the first after its end: with less of the log it
-/// would refuse the promotion that DRBD may bring it.
-fn databases(agents: Agents) -> Result<[Server; 2]> {
-    for name in ["n1", "n2"] {
-        command(["rm", "-rf", &format!("{STATE}/{name}")]).text()?;
-    }
-    let servers = [Server::new("n1", "127.0.0.1", Place::Here)?, Server::new("n2", "127.0.0.2", Place::Here)?];
-    servers[0].initialise()?;
-    if agents == Agents::Peers {
-        servers[0].append("postgresql.conf", TIMEOUTS)?;
-    }
-    command(["cp", "-a"]).args([&servers[0].data, servers[1].home()]).text()?;
-    Ok(servers)
-}
-
-/// What a guest of the chain has besides DRBD.
-fn furnish(agents: Agents, guest: &Guest, addresses: &[IpAddr]) -> Result<()> {
-    match agents {
-        Agents::Own => {
-            for agent in ["postgresql", "primary-ips"] {
-                guest.install(&installed::agent(agent)?, &format!("{PROVIDER_DIRECTORY}/{agent}"), 0o755)?;
-            }
-            for name in NAMES {
-                guest.install(&installed::agent(PROGRAM)?, &format!("/usr/sbin/{name}"), 0o755)?;
-            }
-            guest.write_file(IP_FILE, ip_file(addresses), 0o644, Owner::Root)?;
-        }
-        Agents::Peers => {
-            for (change, file) in mends_for_pgsql() {
-                guest.text(&["sed", "-i", &change, file])?;
-            }
-        }
-    }
-    guest.text(&["cp", "-a", &format!("/seed/{}", guest.name), HOME_IN_NODE])?;
-    guest.text(&["chown", &format!("{USER}:nogroup"), HOME_IN_NODE])?;
-    guest.text(&["chmod", "700", HOME_IN_NODE])?;
-    let places = format!("s,{STATE}/n1,{HOME_IN_NODE},");
-    guest.text(&["sed", "-i", &places, &format!("{HOME_IN_NODE}/data/postgresql.conf")])?;
-    // A power cut soon after must not take it away.
-    guest.text(&["sync"]).map(drop)
-}
-
-/// The chain of the peers, with monitors as often as this project's program configures its own.
-fn of_peers(cib: Cib, servers: &[Server], addresses: &[IpAddr]) -> Cib {
-    let servers: Vec<_> = servers.iter().map(|one| one.moved_to(&format!("{HOME_IN_NODE}/data"))).collect();
-    let database = contender::Contender::Pgsql.primitive(&servers);
-    let database = database.operation("monitor", "10s", "60s", Some(Role::Promoted)).operation(
-        "monitor",
-        "11s",
-        "60s",
-        Some(Role::Unpromoted),
-    );
-    let once = ["start", "stop", "promote", "demote", "notify"];
-    let database = once.iter().fold(database, |database, name| database.operation(name, "0s", "120s", None));
-    let address = |(number, address): (usize, &IpAddr)| {
-        Primitive::ocf(&format!("ip{number}"), "heartbeat", "IPaddr2")
-            .parameter("ip", &address.to_string())
-            .parameter("cidr_netmask", &network::IPV4_PREFIX.to_string())
-            .operation("monitor", "10s", "60s", None)
-    };
-    let addresses = Resource::Group("ips".to_owned(), addresses.iter().enumerate().map(address).collect());
-    let (drbd, file_system) = (Contender::Linbit.clone_of_r0(), Resource::Plain(file_system()));
-    let database = Resource::Promotable(database);
-    let cib = [&drbd, &file_system, &database, &addresses].into_iter().cloned().fold(cib, Cib::resource);
-    cib.property("priority-fencing-delay", "5s")
-        .follows(&file_system, &drbd)
-        .follows(&database, &file_system)
-        .follows_until_demoted(&addresses, &database)
-}
-
-/// What the operator's program prints for this pair.
-fn configuration(rack: &Rack) -> Result<String> {
-    let mut words: Vec<String> = ["configure", "--xml", "--drbd", R0.name, "--ip-file"].map(str::to_owned).into();
-    for guest in &rack.guests {
-        words.push(format!("--node={}={}", guest.name, network::node_ipv4(guest.number)));
-        words.push(format!("--fence={}=fence_rig", guest.name));
-    }
-    words.push(format!("--mount={}:{PLACE}:ext4", R0.device()));
-    words.push(format!("--database={HOME_IN_NODE}/data"));
-    words.push(format!("--set=postgresql:replication_user={USER}"));
-    let printed = command([installed::agent(PROGRAM)?]).args(words).text()?;
-    // So often that one always comes between the death of a guest and its being seen: what that says must not hold up the
-    // failover.
-    let usual = "id=\"drbd-monitor-20s\" name=\"monitor\" interval=\"20s\"";
-    ensure!(printed.contains(usual), "no monitor of the unpromoted DRBD every 20 s is printed: {printed}");
-    Ok(printed.replace(usual, &usual.replace("20s", "3s")))
 }
 
 /// Asks a guest's database.

@@ -13,7 +13,7 @@ use crate::wait;
 
 /// A resource: its name, its port, and its volumes in order, each the minor number of its device and the number of the
 /// guest's volume that it lies on.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resource {
     /// Its name.
     pub name: &'static str,
@@ -125,6 +125,11 @@ impl Resource {
         format!("/dev/drbd{}", self.minors[0])
     }
 
+    /// The paths of all of them.
+    pub fn devices(&self) -> impl Iterator<Item = String> {
+        self.minors.iter().map(|minor| format!("/dev/drbd{minor}"))
+    }
+
     /// Puts the configuration on every guest, with new meta-data below it; nothing is up.
     pub fn lay_down(&self, rack: &Rack) -> Result<()> {
         let guests: Vec<_> = rack.guests.iter().map(|guest| (guest.name.as_str(), guest.number)).collect();
@@ -155,13 +160,15 @@ impl Resource {
         Ok(())
     }
 
-    /// Makes an ext4 file system on its first device, with an empty file `stream` in it, from the first guest, which is
+    /// Makes an ext4 file system on each of its devices, with an empty file `stream` in it, from the first guest, which is
     /// Secondary again afterwards.
     pub fn make_file_system(&self, rack: &Rack) -> Result<()> {
         let guest = &rack.guests[0];
         guest.text(&["drbdadm", "primary", self.name])?;
         guest.write_file("/run/rig/seed/stream", "", 0o644, Owner::Root)?;
-        guest.text(&["mkfs.ext4", "-q", "-d", "/run/rig/seed", &self.device()])?;
+        for device in self.devices() {
+            guest.text(&["mkfs.ext4", "-q", "-d", "/run/rig/seed", &device])?;
+        }
         guest.text(&["drbdadm", "secondary", self.name]).map(drop)
     }
 

@@ -125,7 +125,7 @@ impl Pair {
         rack.each(|guest| {
             guest.install(&installed::agent("drbd")?, &Contender::Greenarrow.path(), 0o755)?;
             guest.install(&installed::agent("greenarrow-drbd-fence")?, HANDLER, 0o755)?;
-            set_handlers(guest, contender)
+            set_handlers(guest, CONFIGURATION, contender)
         })?;
         R0.up(&rack)?;
         R0.make_file_system(&rack)?;
@@ -263,7 +263,7 @@ impl Pair {
         self.cluster.maintenance(true)?;
         self.contender = Contender::Greenarrow;
         // DRBD 8.4 has drbdadm read them when it calls one.
-        self.cluster.rack.each(|guest| set_handlers(guest, Contender::Greenarrow))?;
+        self.cluster.rack.each(|guest| set_handlers(guest, CONFIGURATION, Contender::Greenarrow))?;
         self.cluster.load(&Cib::default().resource(self.contender.clone_of_r0()))?;
         self.cluster.reprobe(CLONE)?;
         self.cluster.wait_idle()?;
@@ -279,10 +279,10 @@ impl Pair {
     }
 }
 
-/// Puts these handlers in the configuration of r0 on a guest.
-fn set_handlers(guest: &Guest, of: Contender) -> Result<()> {
-    let text = guest.read_file(CONFIGURATION)?;
+/// Puts these handlers in a resource's configuration on a guest.
+pub(super) fn set_handlers(guest: &Guest, configuration: &str, of: Contender) -> Result<()> {
+    let text = guest.read_file(configuration)?;
     let bare = text.split(" disk { fencing").next().unwrap_or_default().trim_end();
     let open = bare.strip_suffix("\n}").unwrap_or(bare);
-    guest.write_file(CONFIGURATION, format!("{open}\n{}", of.fencing()), 0o644, Owner::Root)
+    guest.write_file(configuration, format!("{open}\n{}", of.fencing()), 0o644, Owner::Root)
 }

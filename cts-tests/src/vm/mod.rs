@@ -6,6 +6,8 @@
 //! the network namespace of the test ([`outside`]); nothing of it has an address on the host.
 
 pub mod chain;
+mod chain_setup;
+pub mod chain_volumes;
 pub mod channel;
 pub mod cluster;
 pub mod drbd;

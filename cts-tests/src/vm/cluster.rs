@@ -13,9 +13,9 @@ use crate::cib::Cib;
 use crate::node::Owner;
 use crate::pacemaker::{Pacemaker, corosync_conf};
 
-/// The totem token timeout. An emulated processor may stand still for a second and more; below this, guests were fenced for
-/// it.
-const TOKEN: Duration = Duration::from_secs(4);
+/// The totem token timeout. An emulated processor may stand still for seconds while both guests of a pair boot beside another
+/// cluster; with half of this, guests were fenced for it.
+const TOKEN: Duration = Duration::from_secs(8);
 
 /// How often a cluster tool is asked: an emulated processor needs half a second for each.
 const STEP: Duration = Duration::from_millis(500);

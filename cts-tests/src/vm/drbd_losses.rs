@@ -141,8 +141,9 @@ fn killed_and_back(pair: &Pair, primary: &Guest, secondary: &Guest) -> Result<()
     power.restart_after(Some(Duration::from_millis(500)));
     never_promoted(secondary, PATIENCE)?;
     pair.cluster.rack.mend();
-    // Once it has what it lacked, the other may be the one.
-    pair.goes_on()
+    // Once it has what it lacked, the other may be the one. If the Primary was the DC, Pacemaker has lost the entry of the
+    // other's monitor, which is degraded, and waits its timeout and cluster-delay (60 s) for the end of it.
+    pair.goes_on_within(SETTLE * 2)
 }
 
 /// The power of the whole room, in the middle of writing; it comes back everywhere.

@@ -215,8 +215,13 @@ impl Pair {
 
     /// Waits until something is written that was not begun before.
     pub fn goes_on(&self) -> Result<()> {
+        self.goes_on_within(SETTLE)
+    }
+
+    /// The same with another patience.
+    pub fn goes_on_within(&self, limit: Duration) -> Result<()> {
         let asked = Instant::now();
-        wait::until("records to be written", SETTLE, wait::QUICK, || Ok(self.stream.wrote(asked))).map(drop)
+        wait::until("records to be written", limit, wait::QUICK, || Ok(self.stream.wrote(asked))).map(drop)
     }
 
     /// These guests were fenced since `since`, in this order, and no other.

@@ -279,12 +279,13 @@ fn call(operation: &Element) -> i64 {
     operation.get("call").parse().unwrap_or(-1)
 }
 
-/// A reload says nothing of the role, and where it was the last action and no monitor has looked since, nobody knows it.
+/// A reload takes the place of a promotion in the history: where it was the last action and no monitor has looked since, nobody
+/// knows the role, whatever a degraded answer says that is kept from before.
 fn is_not_promoted(history: &Element) -> bool {
     let of_role = history.children("operation_history").filter_map(|one| {
         let not_promoted = match (one.get("task"), one.get("rc")) {
             ("start" | "demote" | "stop", "0") | ("monitor", "0" | "7" | "190") => true,
-            ("promote", _) | ("monitor", "8" | "9" | "191") => false,
+            ("promote" | "reload" | "reload-agent", _) | ("monitor", "8" | "9" | "191") => false,
             _ => return None,
         };
         Some((call(one), not_promoted))

@@ -98,10 +98,11 @@ fn is_program() -> bool {
     thread::current().name() == Some("main")
 }
 
-/// `setpriv` ends the inner side even when the outer process is killed outright.
+/// `setpriv` ends the inner side even when the outer process is killed outright. A shell has what it runs in the background
+/// ignore SIGINT, which the agents' processes would inherit.
 fn unshared(isolation: Isolation) -> Result<Command> {
-    let words = "setpriv --pdeathsig KILL unshare --mount --net --pid --fork --kill-child --mount-proc \
-                 --propagation private --";
+    let words = "env --default-signal=INT setpriv --pdeathsig KILL unshare --mount --net --pid --fork --kill-child \
+                 --mount-proc --propagation private --";
     let executable = std::env::current_exe()?;
     Ok(command(words.split_whitespace()).arg(executable).env(INSIDE, isolation.word()))
 }

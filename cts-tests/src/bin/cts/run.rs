@@ -116,7 +116,7 @@ impl Tally {
             let maybe = std::mem::take(&mut self.maybe);
             self.said.extend(maybe.into_iter().filter(|_| failed > 0));
             self.more = 0;
-        } else if line.contains("Error: ") || line.contains(" panicked at ") {
+        } else if ["Error: ", " panicked at ", "Caused by:"].iter().any(|word| line.contains(word)) {
             self.more = lines;
         }
         if self.more > 0 && !line.trim().is_empty() {

@@ -137,7 +137,6 @@ fn the_chain_moves_by_plan_and_by_power_cut_and_loses_nothing() -> Result<()> {
         refused_until_in_sync(chain)?;
         play(chain, "hvmail_make_primary", |chain| chain.make_primary(|line| println!("  {line}")))?;
         play(chain, "hvmail_make_secondary", |chain| chain.make_secondary(|line| println!("  {line}")))?;
-        play(chain, "planned switchover", Chain::switchover)?;
         the_deciding_guest_killed(chain)
     })
 }

@@ -36,7 +36,7 @@ pub const ADDRESSES: u16 = 20;
 const SETTLE: Duration = Duration::from_secs(180);
 
 /// How long the peers' may: its twenty addresses come one after the other.
-const PEERS_SETTLE: Duration = Duration::from_secs(480);
+const PEERS_SETTLE: Duration = Duration::from_secs(600);
 
 /// How long one of the operator's commands may take.
 const COMMAND: Duration = Duration::from_secs(300);

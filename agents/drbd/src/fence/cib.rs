@@ -8,12 +8,8 @@ use ocf::{Deadline, Program};
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 
-/// admin_epoch, epoch, num_updates.
-pub(crate) type Version = (u64, u64, u64);
-
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Cib {
-    pub(crate) version: Version,
     pub(crate) quorum: bool,
     /// The outermost clone of the primitive with each value of drbd_resource.
     pub(crate) clones: BTreeMap<String, String>,
@@ -106,8 +102,6 @@ impl Cib {
         let get = |name: &str| attribute(element, name);
         match element.name().as_ref() {
             "cib" => {
-                let number = |name: &str| get(name).parse().unwrap_or_default();
-                self.version = (number("admin_epoch"), number("epoch"), number("num_updates"));
                 self.quorum = get("have-quorum") == "1";
                 return true;
             }
@@ -223,7 +217,7 @@ pub(crate) mod tests {
     #[test]
     fn what_matters_is_found() {
         let cib = Cib::parse(CIB).unwrap();
-        assert_eq!((cib.version, cib.quorum, cib.fencing), ((0, 12, 3), true, true));
+        assert_eq!((cib.quorum, cib.fencing), (true, true));
         assert_eq!(cib.clones.get("r0").map(String::as_str), Some("mail-clone"));
         assert_eq!(cib.means("n1", "rack"), ("rack".to_owned(), "a&b".to_owned()));
         assert_eq!(cib.means("n2", "rack"), ("#uname".to_owned(), "n2".to_owned()));

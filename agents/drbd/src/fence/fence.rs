@@ -6,10 +6,10 @@ use anyhow::{Context, Result, bail};
 use ocf::{Deadline, Log, Program};
 
 use crate::Verdict;
+use crate::change::{Change, Wanted, apply};
 use crate::cib::{Cib, with_settings};
 use crate::disks::Disks;
 use crate::options::Options;
-use crate::patch::{Change, Wanted, apply};
 use crate::situation::{Peers, Standing, decide, standing};
 
 /// Between two looks at a cluster that is about to fence a peer.

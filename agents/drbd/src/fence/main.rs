@@ -2,7 +2,7 @@
 //!
 //! Effect, options and exit status are those of crm-fence-peer.9.sh and crm-unfence-peer.9.sh of drbd-utils: while the peer's data
 //! may be old, a location constraint keeps every node that has not the data of this one from being promoted. XML is what it
-//! reads of the cluster and what it writes, with the version it has read: what another node did meanwhile is not undone.
+//! reads of the cluster and what it writes, if the constraint is still as it was read: what another node did is not undone.
 
 use std::process::ExitCode;
 
@@ -18,11 +18,11 @@ mod model;
 #[path = "../proc_drbd.rs"]
 mod proc_drbd;
 
+mod change;
 mod cib;
 mod disks;
 mod fence;
 mod options;
-mod patch;
 mod situation;
 mod unfence;
 

@@ -3,11 +3,11 @@
 use anyhow::{Result, bail};
 use ocf::{Deadline, Log};
 
+use crate::change::{Change, apply};
 use crate::cib::Cib;
 use crate::disks::Disks;
 use crate::fence::{same, wanted};
 use crate::options::Options;
-use crate::patch::{Change, apply};
 
 pub(crate) fn unfence(options: &Options, log: &Log) -> Result<()> {
     let cib = Cib::local(Deadline::after(options.dc_timeout))?;

@@ -65,7 +65,9 @@ fn minors(options: &Options) -> Result<Vec<u32>> {
     let words = ["sh-minor", &options.resource];
     let output = Program::new("drbdadm").args(words).run(Deadline::after(Duration::from_secs(10)))?;
     let listed = output.success("drbdadm sh-minor")?.stdout;
-    let mut minors: Vec<u32> = listed.split_whitespace().filter_map(|minor| minor.parse().ok()).collect();
+    let number =
+        |word: &str| word.parse().with_context(|| format!("drbdadm sh-minor printed {word:?}, no minor number"));
+    let mut minors = listed.split_whitespace().map(number).collect::<Result<Vec<u32>>>()?;
     minors.extend(&options.minors);
     Ok(minors)
 }

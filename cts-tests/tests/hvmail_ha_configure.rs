@@ -210,6 +210,18 @@ fn configured(bare: &Bare, more: &[&str]) -> Result<Output> {
     bare.cluster.nodes[0].run(&words)
 }
 
+/// Runs `body` isolated, with a cluster of two that has no configuration but how long a controller waits at its start.
+fn with_bare(body: impl FnOnce(Bare) -> Result<()>) -> Result<()> {
+    if std::process::id() != 1 {
+        packages::require(packages::CLUSTER)?;
+        postgres::tree(postgres::USUAL)?;
+    }
+    enter(Isolation::Cluster(PACKAGES), || {
+        postgres::put_in_place(postgres::USUAL)?;
+        body(Bare::start(2, |_| Cib::default().property("dc-deadtime", "1s"))?)
+    })
+}
+
 /// DRBD that Pacemaker would promote on n2; a Stateful stands for it, whose score is the same on both nodes as well.
 fn with_drbd_preferred_on_n2(printed: &str) -> Result<String> {
     let drbd = "class=\"ocf\" provider=\"greenarrow\" type=\"drbd\"";
@@ -224,13 +236,7 @@ fn with_drbd_preferred_on_n2(printed: &str) -> Result<String> {
 /// and nothing is refused. Nor does it go back when it was moved.
 #[test]
 fn the_better_database_leads_the_chain() -> Result<()> {
-    if std::process::id() != 1 {
-        packages::require(packages::CLUSTER)?;
-        postgres::tree(postgres::USUAL)?;
-    }
-    enter(Isolation::Cluster(PACKAGES), || {
-        postgres::put_in_place(postgres::USUAL)?;
-        let bare = Bare::start(2, |_| Cib::default().property("dc-deadtime", "1s"))?;
+    with_bare(|bare| {
         let first = bare.cluster.nodes[0].clone();
         bare.servers[0].while_running(|| bare.servers[0].sql("CREATE TABLE more AS SELECT 1").map(drop))?;
         let printed = configured(&bare, &["--xml", "--drbd=r0", "--mount=tmpfs:/run/chain:tmpfs"])?;
@@ -264,14 +270,7 @@ fn the_better_database_leads_the_chain() -> Result<()> {
 /// seen to.
 #[test]
 fn a_cluster_without_a_configuration_becomes_a_pair_that_serves() -> Result<()> {
-    if std::process::id() != 1 {
-        packages::require(packages::CLUSTER)?;
-        postgres::tree(postgres::USUAL)?;
-    }
-    enter(Isolation::Cluster(PACKAGES), || {
-        postgres::put_in_place(postgres::USUAL)?;
-        // Nothing but how long a controller waits at its start.
-        let bare = Bare::start(2, |_| Cib::default().property("dc-deadtime", "1s"))?;
+    with_bare(|bare| {
         let first = bare.cluster.nodes[0].clone();
         let printed = configured(&bare, &["--xml"])?;
         ensure!(printed.code() == Some(0) && printed.stderr.is_empty(), "{}", printed.all());

@@ -187,6 +187,12 @@ impl Node {
         self.cables("up")
     }
 
+    /// Until it is next switched off, it and any other such node do not reach each other (bridge(8), `isolated`); all else reaches
+    /// both.
+    pub fn part(&self) -> Result<()> {
+        self.cables("type bridge_slave isolated on")
+    }
+
     fn cables(&self, state: &str) -> Result<()> {
         let machine = self.lock();
         let Some(machine) = machine.as_ref() else { return Ok(()) };

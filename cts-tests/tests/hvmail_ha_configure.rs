@@ -1,15 +1,18 @@
 //! What hvmail_ha configure prints, taken by the tools that it is for: cibadmin, crm and pcs make three configurations of it
 //! that are the same by its own comparison and sound by Pacemaker's.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use cts_tests::cib::Cib;
+use cts_tests::cluster::SETTLE;
 use cts_tests::command::Output;
 use cts_tests::greenarrow_pair::{Bare, PROGRAM, ends};
 use cts_tests::isolation::{Isolation, enter};
 use cts_tests::node::{Node, Owner};
 use cts_tests::subject::IP_FILE;
 use cts_tests::xml::Element;
-use cts_tests::{installed, packages, postgres};
+use cts_tests::{installed, packages, postgres, wait};
 
 const AGENTS: &[&str] = &["drbd", "postgresql", "primary-ips", "services"];
 const PACKAGES: &[&str] = &["drbd", "postgresql", "primary-ips", "services", "hvmail-ha"];
@@ -262,6 +265,33 @@ fn the_better_database_leads_the_chain() -> Result<()> {
             ensure!(moved.code() == Some(0), "{}", moved.all());
         }
         ensure!(pair.healthy()?.name == "n1" && pair.lost_rows()? == 0, "{}", pair.cluster.dump());
+        Ok(())
+    })
+}
+
+/// Two nodes lose sight of each other, and each orders the other's fencing: with the delay the Primary survives, though it is the
+/// second node, whose own device does not wait.
+#[test]
+fn a_partition_spares_the_primary() -> Result<()> {
+    with_bare(|bare| {
+        let first = bare.cluster.nodes[0].clone();
+        let printed = configured(&bare, &["--xml", "--fencing-delay=10"])?;
+        first.write_file("/run/rig/pair.xml", &printed.stdout, 0o600, Owner::Root)?;
+        first.text(&["cibadmin", "-M", "-c", "-o", "configuration", "-x", "/run/rig/pair.xml"])?;
+        let pair = bare.configured(["pg", "ips", "mail"])?;
+        if pair.healthy()?.name == first.name {
+            let moved = pair.run(&first, &["hvmail_make_secondary"])?;
+            ensure!(moved.code() == Some(0), "{}", moved.all());
+        }
+        let (primary, began) = (pair.healthy()?, Instant::now());
+        ensure!(primary.name == "n2", "{} is Primary", primary.name);
+        pair.cluster.nodes.iter().try_for_each(|node| node.part())?;
+        let fenced = || Ok(pair.cluster.switch.since(began).first().cloned());
+        let (fenced, _) = wait::until_some("a fencing", SETTLE, wait::QUICK, fenced)?;
+        ensure!(fenced.target == "n1" && fenced.by == "n2", "{fenced:?}\n{}", pair.cluster.dump());
+        ensure!(pair.healthy()?.name == "n2", "the role was moved\n{}", pair.cluster.dump());
+        let (fencings, lost) = (pair.cluster.switch.since(began), pair.lost_rows()?);
+        ensure!(fencings.len() == 1 && lost == 0, "{lost} acknowledged rows are lost; {fencings:#?}");
         Ok(())
     })
 }

@@ -47,7 +47,7 @@ fn the_parts_of_a_guest() -> Result<()> {
     enter(Isolation::Guests(&[]), || {
         let tree = Path::new(STATE).join("tree");
         disk::lay_down(&tree, &[Item::file("/bin/hello", "read only")])?;
-        let rack = Rack::start_with(2, &[(&tree, "/opt/tree")])?;
+        let rack = Rack::start_with(2, 1, &[(&tree, "/opt/tree")])?;
         parts(&rack).with_context(|| rack.dump())
     })
 }

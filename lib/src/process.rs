@@ -18,8 +18,9 @@ use crate::deadline::Deadline;
 
 /// Where programs are looked for, whatever the caller's PATH says.
 const SEARCHED: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
-/// More output than this is read and thrown away: a child that goes wild must not fill the memory.
-const KEPT_OUTPUT: usize = 1 << 20;
+/// A child that prints more than this has gone wild, and must not fill the memory. Half an answer is none: nobody is to judge by
+/// what was kept of it.
+const MOST_OUTPUT: usize = 16 << 20;
 /// A child that has closed its output ends at once as a rule; so long between two looks otherwise.
 const LOOK_AGAIN: Duration = Duration::from_millis(5);
 /// How long a killed child is waited for.
@@ -40,9 +41,9 @@ pub struct Program {
 pub struct Output {
     /// How it ended.
     pub status: ExitStatus,
-    /// Its standard output, at most a mebibyte.
+    /// All of its standard output.
     pub stdout: String,
-    /// Its standard error, at most a mebibyte.
+    /// All of its standard error.
     pub stderr: String,
 }
 
@@ -90,7 +91,7 @@ impl Program {
     }
 
     /// Runs it to its end and gives back what it said, however it ended. At the deadline its whole process group is
-    /// killed, and the error says how long it was waited for.
+    /// killed, and the error says how long it was waited for; likewise one that prints more than 16 MiB.
     pub fn run(self, deadline: Deadline) -> Result<Output> {
         self.run_telling(deadline, &mut |_| {})
     }
@@ -279,10 +280,10 @@ fn drain(pipe: &mut impl Read, kept: &mut Vec<u8>) -> Result<bool> {
     loop {
         match pipe.read(&mut buffer) {
             Ok(0) => return Ok(false),
-            Ok(count) => {
-                let room = KEPT_OUTPUT.saturating_sub(kept.len()).min(count);
-                kept.extend_from_slice(&buffer[..room]);
+            Ok(count) if kept.len() + count > MOST_OUTPUT => {
+                bail!("printed more than {} MiB and was killed", MOST_OUTPUT >> 20)
             }
+            Ok(count) => kept.extend_from_slice(&buffer[..count]),
             Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(true),
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => bail!("cannot read its output: {error}"),
@@ -339,9 +340,12 @@ mod tests {
     }
 
     #[test]
-    fn a_wild_child_does_not_fill_the_memory() {
-        let output = Program::new("head").args(["-c", "5000000", "/dev/zero"]).run(soon()).unwrap();
-        assert_eq!(output.stdout.len(), KEPT_OUTPUT);
+    fn a_wild_child_is_killed_and_a_long_answer_is_whole() {
+        let output = |bytes: &str| Program::new("head").args(["-c", bytes, "/dev/zero"]).run(soon());
+        assert_eq!(output("16777216").unwrap().stdout.len(), MOST_OUTPUT);
+        assert_eq!(format!("{:#}", output("16777217").unwrap_err()), "head: printed more than 16 MiB and was killed");
+        let error = Program::new("cat").args(["/dev/zero"]).run(soon()).unwrap_err();
+        assert!(format!("{error:#}").contains("16 MiB"), "{error:#}");
     }
 
     #[test]

@@ -89,22 +89,22 @@ pub fn with_chain(beside: &'static [drbd::Resource], body: impl FnOnce(&Chain) -
     }
     enter(Isolation::Guests(PACKAGES), || {
         postgres::put_in_place(USUAL)?;
-        let chain = Chain::start(Agents::Own(beside))?;
+        let chain = Chain::start(Agents::Own(beside), 1)?;
         body(&chain).with_context(|| chain.dump())
     })
 }
 
 impl Chain {
-    /// Starts the guests with everything on them, and waits until all is up. The servers of PostgreSQL have to be in their
-    /// place ([`postgres::put_in_place`]).
-    pub fn start(agents: Agents) -> Result<Self> {
+    /// Starts the guests, of so many processors each, with everything on them, and waits until all is up. The servers of
+    /// PostgreSQL have to be in their place ([`postgres::put_in_place`]).
+    pub fn start(agents: Agents, processors: u8) -> Result<Self> {
         network::ip("link set lo up\n")?;
         let servers = databases(agents)?;
         let tree = postgres::tree(USUAL)?;
         let mut trees: Vec<(&Path, String)> = vec![(&tree, DIRECTORY.to_owned())];
         trees.extend(servers.iter().map(|one| (Path::new(one.home()), format!("/seed/{}", one.name))));
         let trees: Vec<_> = trees.iter().map(|(tree, place)| (*tree, place.as_str())).collect();
-        let rack = Rack::start_with(2, &trees)?;
+        let rack = Rack::start_with(2, processors, &trees)?;
         let outside = Outside::start(&rack.outside)?;
         let addresses = network::service_ipv4(ADDRESSES);
         rack.each(|guest| furnish(agents, guest, &addresses))?;

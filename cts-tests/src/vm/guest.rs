@@ -58,6 +58,7 @@ impl Guest {
     /// `directory`; its console goes to `logs`. What its fence agents ask for goes to `orders`.
     pub fn new(
         number: u8,
+        processors: u8,
         volumes: u8,
         trees: &[(PathBuf, String)],
         directory: &Path,
@@ -74,6 +75,7 @@ impl Guest {
         let hardware = Hardware {
             number,
             name: name.clone(),
+            processors,
             memory: 640,
             volumes: volumes.into(),
             kernel: image.kernel(),

@@ -17,6 +17,8 @@ pub struct Hardware {
     pub number: u8,
     /// Its name.
     pub name: String,
+    /// How many.
+    pub processors: u8,
     /// In MiB.
     pub memory: u32,
     /// How many volumes the third disk is divided into.
@@ -54,8 +56,8 @@ impl Hardware {
         };
         let mut qemu =
             command(["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"])
-                .args(["-accel", accelerator, "-cpu", processor, "-machine", "q35,hpet=off", "-smp", "1", "-m"])
-                .arg(self.memory.to_string())
+                .args(["-accel", accelerator, "-cpu", processor, "-machine", "q35,hpet=off"])
+                .args(["-smp", &self.processors.to_string(), "-m", &self.memory.to_string()])
                 .arg("-serial")
                 .arg(format!("file:{}", self.console.display()))
                 .arg("-monitor")

@@ -39,12 +39,12 @@ impl Rack {
     /// Starts `count` guests, and waits until they are up: with names for each other, with the fence agent, with nothing
     /// configured.
     pub fn start(count: u8) -> Result<Self> {
-        Self::start_with(count, &[])
+        Self::start_with(count, 1, &[])
     }
 
-    /// The same with directories of the host that every guest mounts, to read from, in these places: servers of
+    /// The same with so many processors in each, and with directories of the host that every guest mounts, to read from, in these places: servers of
     /// PostgreSQL, for one.
-    pub fn start_with(count: u8, trees: &[(&Path, &str)]) -> Result<Self> {
+    pub fn start_with(count: u8, processors: u8, trees: &[(&Path, &str)]) -> Result<Self> {
         let directory = Path::new(isolation::STATE).join("guests");
         if directory.exists() {
             // Of guests that are gone.
@@ -62,7 +62,9 @@ impl Rack {
         }
         let (sender, orders) = channel();
         let guests = (1..=count)
-            .map(|number| Guest::new(number, VOLUMES, &images, &directory, &logs, sender.clone()).map(Arc::new))
+            .map(|number| {
+                Guest::new(number, processors, VOLUMES, &images, &directory, &logs, sender.clone()).map(Arc::new)
+            })
             .collect::<Result<Vec<_>>>()?;
         let mut ports: Vec<_> = guests.iter().map(|guest| (guest.number, guest.sockets().to_owned())).collect();
         let outside = directory.join("outside");

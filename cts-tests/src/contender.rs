@@ -24,7 +24,7 @@ pub enum Contender {
 }
 
 /// Where heartbeat:pgsql keeps what it knows; beside the data directory, as a directory of its own must be.
-const PGSQL_STATE: &str = "/var/lib/pg/ratmp";
+pub(crate) const PGSQL_STATE: &str = "/var/lib/pg/ratmp";
 
 impl Contender {
     /// All of them, this project's first.

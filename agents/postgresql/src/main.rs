@@ -97,7 +97,7 @@ impl Agent for Postgresql {
 
     fn validate(&self, run: &Run, level: u32) -> Done {
         if level < 10 {
-            validate::validate_parameters(run, &self.settings)
+            validate::validate_parameters(&self.settings)
         } else {
             validate::validate(run, &self.settings).map(drop)
         }

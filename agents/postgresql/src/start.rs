@@ -22,6 +22,12 @@ use crate::survey::{self, Survey};
 use crate::validate::validate;
 
 pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
+    if !run.environment.promotable() {
+        return Err(Failure::not_configured(
+            "the resource is not promotable: one of the servers must be the primary, and the cluster says which. Make it a \
+             clone with promotable=true",
+        ));
+    }
     base_backup::finish(run, settings)?;
     let installed = validate(run, settings)?;
     match Survey::take(run, settings)?.seen {

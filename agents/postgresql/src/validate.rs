@@ -7,13 +7,7 @@ use crate::installation::Installation;
 use crate::parameters::{Settings, Sync};
 
 /// What the table cannot say of the parameters.
-pub(crate) fn validate_parameters(run: &Run, settings: &Settings) -> Result<(), Failure> {
-    if !run.environment.promotable() {
-        return Err(Failure::not_configured(
-            "the resource is not promotable: one of the servers must be the primary, and the cluster says which. Make it a \
-             clone with promotable=true",
-        ));
-    }
+pub(crate) fn validate_parameters(settings: &Settings) -> Result<(), Failure> {
     let named = matches!(settings.hosts, Hosts::Each(_));
     if settings.sync == Sync::Require && !named {
         return Err(Failure::not_configured(
@@ -30,7 +24,7 @@ pub(crate) fn validate_parameters(run: &Run, settings: &Settings) -> Result<(), 
 
 /// Finds the server on this node and checks what a start would need.
 pub(crate) fn validate(run: &Run, settings: &Settings) -> Result<Installation, Failure> {
-    validate_parameters(run, settings)?;
+    validate_parameters(settings)?;
     let installed = Installation::find(settings)?;
     installed.check_directory()?;
     installed.check_programs(run)?;

@@ -1,6 +1,6 @@
 //! Whether this node could have the addresses.
 
-use ocf::{Failure, Kind, Run};
+use ocf::{Action, Failure, Kind, Run};
 
 use crate::drift::{Links, links_of, some};
 use crate::kernel::Kernel;
@@ -26,7 +26,10 @@ pub(crate) fn wanted(
     before: Option<&Record>,
 ) -> Result<Record, Failure> {
     let list = List::read(&settings.ip_file);
-    let remedy = || format!("; mend it, then: crm_resource --cleanup --resource {}", run.environment.resource());
+    let remedy = || match run.action {
+        Action::ValidateAll => String::new(),
+        _ => format!("; mend it, then: crm_resource --cleanup --resource {}", run.environment.resource()),
+    };
     if let Some(fault) = list.fault {
         list.unnamed.iter().for_each(|wrong| run.log.error(wrong));
         return Err(Failure::new(Kind::Arguments, fault + &remedy()));

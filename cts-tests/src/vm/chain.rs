@@ -19,6 +19,7 @@ use super::outside::Outside;
 use super::rack::Rack;
 use crate::cib::{Cib, Role};
 use crate::command::Output;
+use crate::contender::PGSQL_STATE;
 use crate::isolation::{Isolation, enter};
 use crate::node::Held;
 use crate::observer::Observer;
@@ -56,7 +57,8 @@ pub enum Agents {
 /// The pair and its clients.
 #[derive(Debug)]
 pub struct Chain {
-    agents: Agents,
+    /// Whose agents they are.
+    pub agents: Agents,
     /// The cluster, r0, the file system on it and what is written there.
     pub pair: Pair,
     /// All of DRBD.
@@ -316,6 +318,17 @@ impl Chain {
     /// Forgets failures, as an administrator does after a fault.
     pub fn cleanup(&self) -> Result<()> {
         self.pair.cluster.tool(&["crm_resource", "--cleanup"]).map(drop)
+    }
+
+    /// Waits until all is as it was before a planned switchover. heartbeat:pgsql has its old primary start again only when an
+    /// administrator has taken its PGSQL.lock away.
+    pub fn mended(&self) -> Result<()> {
+        if self.agents == Agents::Peers {
+            let (_, old) = self.pair.primary()?;
+            old.text(&["rm", "-f", &format!("{PGSQL_STATE}/PGSQL.lock")])?;
+            self.cleanup()?;
+        }
+        self.healthy().map(drop)
     }
 
     /// What helps to understand a failure: the cluster's view, the agents' words, and the servers' last ones.

@@ -1,6 +1,7 @@
 //! The whole chain in two guests, run by this project's agents and then by their peers: what it costs while nothing happens, what
 //! a switchover and a death cost, and how long clients were without it.
 
+use std::io::{self, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -78,12 +79,29 @@ fn event(table: &Table, name: &str, ours: &Event, theirs: &Event, goal: Goal) {
     }
 }
 
+/// Each round in guests of its own: after a death the peers' old primary comes back by hand only.
 fn of_chain(agents: Agents, rounds: usize) -> Result<Seen> {
-    let chain = Chain::start(agents, PROCESSORS)?;
-    measured(&chain, rounds).with_context(|| chain.dump())
+    let round = |_| {
+        let chain = Chain::start(agents, PROCESSORS)?;
+        measured(&chain).with_context(|| chain.dump())
+    };
+    let rounds = (0..rounds).map(round).collect::<Result<Vec<_>>>()?;
+    let of = |part: &dyn Fn(&Seen) -> f64| median(rounds.iter().map(part));
+    let event = |part: fn(&Seen) -> &Event| Event {
+        begun: of(&|seen| part(seen).begun),
+        database: of(&|seen| part(seen).database),
+        addresses: of(&|seen| part(seen).addresses),
+        file_system: of(&|seen| part(seen).file_system),
+    };
+    Ok(Seen {
+        processor_time: [0, 1].map(|index| of(&|seen| seen.processor_time[index])),
+        begun: [0, 1].map(|index| of(&|seen| seen.begun[index])),
+        switchover: event(|seen| &seen.switchover),
+        death: event(|seen| &seen.death),
+    })
 }
 
-fn measured(chain: &Chain, rounds: usize) -> Result<Seen> {
+fn measured(chain: &Chain) -> Result<Seen> {
     let (primary, secondary) = chain.pair.primary()?;
     let guests = [primary, secondary];
     let now =
@@ -94,38 +112,29 @@ fn measured(chain: &Chain, rounds: usize) -> Result<Seen> {
     let a_minute = |index: usize, part: fn(&(f64, f64)) -> f64| (part(&after[index]) - part(&before[index])) / minutes;
     let processor_time = [0, 1].map(|index| a_minute(index, |one| one.0));
     let begun = [0, 1].map(|index| a_minute(index, |one| one.1));
-    let mut switchovers = Vec::new();
-    for _ in 0..rounds {
-        switchovers.push(counted(chain, &guests, Chain::switchover)?);
-        chain.healthy()?;
-    }
-    let mut deaths = Vec::new();
-    for _ in 0..rounds {
-        let (_, survivor) = chain.pair.primary()?;
-        deaths.push(counted(chain, &[survivor], Chain::killed)?);
-        chain.healthy()?;
-        chain.cleanup()?;
-        chain.healthy()?;
-    }
-    Ok(Seen { processor_time, begun, switchover: middle(&switchovers), death: middle(&deaths) })
+    tell(chain, &format!("a minute: {processor_time:.2?} s of processor time, {begun:.0?} processes and threads"))?;
+    let switchover = counted(chain, "planned switchover", &guests, Chain::switchover)?;
+    chain.mended()?;
+    let (_, survivor) = chain.pair.primary()?;
+    let death = counted(chain, "guest killed", &[survivor], Chain::killed)?;
+    Ok(Seen { processor_time, begun, switchover, death })
 }
 
-/// What these guests began while `deed` was done.
-fn counted(chain: &Chain, guests: &[&Guest], deed: fn(&Chain) -> Result<Outages>) -> Result<(f64, Outages)> {
+/// What these guests began while `deed` was done, and what clients saw of it.
+fn counted(chain: &Chain, name: &str, guests: &[&Guest], deed: fn(&Chain) -> Result<Outages>) -> Result<Event> {
     let sum = || guests.iter().map(|guest| begun(guest)).sum::<Result<f64>>();
     let before = sum()?;
-    let outages = deed(chain)?;
-    Ok((sum()? - before, outages))
+    let seen = deed(chain)?;
+    let begun = sum()? - before;
+    tell(chain, &format!("{name}: {begun:.0} processes and threads; {}", seen.describe()))?;
+    let [database, addresses, file_system] =
+        [seen.database, seen.addresses, seen.file_system].map(|outage| outage.as_secs_f64());
+    Ok(Event { begun, database, addresses, file_system })
 }
 
-fn middle(events: &[(f64, Outages)]) -> Event {
-    let of = |part: fn(&(f64, Outages)) -> f64| median(events.iter().map(part));
-    Event {
-        begun: of(|(begun, _)| *begun),
-        database: of(|(_, seen)| seen.database.as_secs_f64()),
-        addresses: of(|(_, seen)| seen.addresses.as_secs_f64()),
-        file_system: of(|(_, seen)| seen.file_system.as_secs_f64()),
-    }
+/// As it comes: a round takes a quarter of an hour, and the next may fail.
+fn tell(chain: &Chain, words: &str) -> Result<()> {
+    Ok(writeln!(io::stderr(), "{:?}: {words}", chain.agents)?)
 }
 
 /// proc_stat(5), `processes`: all that was forked or cloned since boot.

@@ -115,6 +115,9 @@ impl PowerSwitch {
             let switch = Arc::clone(self);
             thread::spawn(move || {
                 thread::sleep(delay);
+                if switch.manner().restart_after.is_none() {
+                    return;
+                }
                 if let Err(error) = switch.boot(&guest) {
                     keep(&switch.trouble, format!("{} does not start again: {error:#}", guest.name));
                 }

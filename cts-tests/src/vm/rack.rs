@@ -42,8 +42,8 @@ impl Rack {
         Self::start_with(count, 1, &[])
     }
 
-    /// The same with so many processors in each, and with directories of the host that every guest mounts, to read from, in these places: servers of
-    /// PostgreSQL, for one.
+    /// The same with so many processors in each, and with directories of the host that every guest mounts, to read from, in
+    /// these places: servers of PostgreSQL, for one.
     pub fn start_with(count: u8, processors: u8, trees: &[(&Path, &str)]) -> Result<Self> {
         let directory = Path::new(isolation::STATE).join("guests");
         if directory.exists() {
@@ -133,6 +133,16 @@ impl Rack {
             text += &format!("== console of {}\n{last}\n", guest.name);
         }
         text
+    }
+}
+
+impl Drop for Rack {
+    /// The power switch has its guests for as long as they can ask it for something, and they would meet those of the next rack.
+    fn drop(&mut self) {
+        self.power.restart_after(None);
+        for guest in &self.guests {
+            let _nobody_to_tell = guest.power_cut();
+        }
     }
 }
 

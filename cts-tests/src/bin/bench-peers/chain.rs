@@ -134,7 +134,8 @@ fn counted(chain: &Chain, name: &str, guests: &[&Guest], deed: fn(&Chain) -> Res
 
 /// As it comes: a round takes a quarter of an hour, and the next may fail.
 fn tell(chain: &Chain, words: &str) -> Result<()> {
-    Ok(writeln!(io::stderr(), "{:?}: {words}", chain.agents)?)
+    let whose = if chain.agents == Agents::Peers { "peers" } else { "ours" };
+    Ok(writeln!(io::stderr(), "{whose}: {words}")?)
 }
 
 /// proc_stat(5), `processes`: all that was forked or cloned since boot.

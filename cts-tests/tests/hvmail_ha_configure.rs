@@ -84,7 +84,8 @@ impl Wish {
         let command = if form == "pcs" { command } else { command.env("CIB_file", &cib) };
         let output = command.run()?;
         ensure!(output.code() == Some(0), "{}: {}\n{}", argv.join(" "), output.all(), printed.stdout);
-        let noise = |line: &&str| line.starts_with("  ") || NOISE.iter().any(|noise| line.contains(noise));
+        let noise =
+            |line: &&str| form == "pcs" && line.starts_with("  ") || NOISE.iter().any(|noise| line.contains(noise));
         let said: Vec<_> = output.stderr.lines().filter(|line| !noise(line)).collect();
         ensure!(said.is_empty(), "{form} has something to say: {}", output.all());
         // What an agent is asked for here says nothing of the clone that it is to be.

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use cts_tests::agent::Agent;
 use cts_tests::command::command;
 use cts_tests::postgres::{DIRECTORY, Place, Server, USER, USUAL, pair, with_servers};
 use cts_tests::{installed, packages, process, wait};
@@ -49,6 +50,10 @@ fn parameters_that_cannot_be_right_are_refused_everywhere_but_in_a_stop() -> Res
             agent.exits(6, "start")?.says(&[words])?;
             agent.succeeds(&["stop"])?;
         }
+        // What makes a clone of it may be configured after it, as pcs does; a start without that is refused.
+        let plain = Agent::plain_of("postgresql", "pg")?.set("pgdata", &server.data);
+        plain.clone().env("OCF_CHECK_LEVEL", "10").succeeds(&["validate-all"])?;
+        plain.exits(6, "start")?.says(&["not promotable", "promotable=true"])?;
         ensure!(!server.has_processes()?);
         agent.succeeds(&["start", "promote"])?;
         agent.clone().set("maxlag", "many").exits(191, "monitor")?.says(&["maxlag=\"many\" is wrong"])?;

@@ -17,7 +17,7 @@ use crate::table::{Goal, Table};
 const STEADY: Duration = Duration::from_secs(60);
 
 /// Of each guest. One emulated processor is less than the peers' monitors take, pgsql's and those of twenty IPaddr2 every 10 s:
-/// pgsql's runs into its minute, the database is restarted, and its PGSQL.lock keeps it from that.
+/// pgsql's runs into its minute, the database is restarted, and PGSQL.lock keeps it from starting.
 const PROCESSORS: u8 = 2;
 
 /// How many times less processor time a minute ours is to take.

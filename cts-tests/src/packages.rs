@@ -14,6 +14,7 @@ pub const CLUSTER: &[&str] = &[
     "daemontools",
     "iproute2",
     "iputils-ping",
+    "kmod",
     "pacemaker",
     "pacemaker-cli-utils",
     "pacemaker-resource-agents",

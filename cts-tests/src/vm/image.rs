@@ -111,7 +111,7 @@ fn kernel() -> Result<String> {
         return Ok(kernel);
     }
     command(["apt-get", "-q", "update"]).within(AMPLE).text()?;
-    offered()?.with_context(|| format!("apt offers no {KERNEL}; is this Debian 12 or 13?"))
+    offered()?.with_context(|| format!("apt offers no {KERNEL}; is this Debian 12?"))
 }
 
 /// What the package that always depends on the newest one names, as far as apt has read its lists.
@@ -137,7 +137,10 @@ fn make(contents: &[String], kernel: &str, to: &Path) -> Result<()> {
     let package = fs::read_dir(&unpacked)?.flatten().map(|entry| entry.path()).next();
     let package = package.context("apt-get downloaded no kernel")?;
     command(["dpkg-deb", "--extract"]).arg(package).arg(&unpacked).within(AMPLE).text()?;
-    let release = fs::read_dir(unpacked.join("lib/modules"))?.flatten().next().context("the kernel has no modules")?;
+    // Debian 13's has them below usr, and compressed.
+    let all = fs::read_dir(unpacked.join("lib/modules"));
+    let all = all.with_context(|| format!("{kernel} has no lib/modules: guests are made of Debian 12 only"))?;
+    let release = all.flatten().next().context("the kernel has no modules")?;
     let release = release.file_name().to_string_lossy().into_owned();
     fs::rename(unpacked.join("boot").join(format!("vmlinuz-{release}")), to.join("vmlinuz"))?;
     modules(&unpacked, &release, &root, &to.join("modules"))?;

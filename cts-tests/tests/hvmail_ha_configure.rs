@@ -231,6 +231,15 @@ fn with_bare(body: impl FnOnce(Bare) -> Result<()>) -> Result<()> {
     })
 }
 
+/// Applies it as its own heading says.
+fn apply(bare: &Bare, printed: &str) -> Result<()> {
+    let (node, command) = (&bare.cluster.nodes[0], "cibadmin -M -c -o configuration -x FILE");
+    ensure!(printed.contains(command), "{command:?} is not in {printed}");
+    node.write_file("/run/rig/pair.xml", printed, 0o600, Owner::Root)?;
+    let command = command.replace("FILE", "/run/rig/pair.xml");
+    node.text(&command.split(' ').collect::<Vec<_>>()).map(drop)
+}
+
 /// DRBD that Pacemaker would promote on n2; a Stateful stands for it, whose score is the same on both nodes as well.
 fn with_drbd_preferred_on_n2(printed: &str) -> Result<String> {
     let drbd = "class=\"ocf\" provider=\"greenarrow\" type=\"drbd\"";
@@ -246,12 +255,10 @@ fn with_drbd_preferred_on_n2(printed: &str) -> Result<String> {
 #[test]
 fn the_better_database_leads_the_chain() -> Result<()> {
     with_bare(|bare| {
-        let first = bare.cluster.nodes[0].clone();
         bare.servers[0].while_running(|| bare.servers[0].sql("CREATE TABLE more AS SELECT 1").map(drop))?;
         let printed = configured(&bare, &["--xml", "--drbd=r0", "--mount=tmpfs:/run/chain:tmpfs"])?;
         ensure!(printed.code() == Some(0) && printed.stderr.is_empty(), "{}", printed.all());
-        first.write_file("/run/rig/pair.xml", with_drbd_preferred_on_n2(&printed.stdout)?, 0o600, Owner::Root)?;
-        first.text(&["cibadmin", "-M", "-c", "-o", "configuration", "-x", "/run/rig/pair.xml"])?;
+        apply(&bare, &with_drbd_preferred_on_n2(&printed.stdout)?)?;
         let pair = bare.configured(["drbd", "pg", "mail"])?;
         let constraints = pair.leftovers()?;
         for expected in ["n1", "n2"] {
@@ -282,8 +289,7 @@ fn a_partition_spares_the_primary() -> Result<()> {
     with_bare(|bare| {
         let first = bare.cluster.nodes[0].clone();
         let printed = configured(&bare, &["--xml", "--fencing-delay=10"])?;
-        first.write_file("/run/rig/pair.xml", &printed.stdout, 0o600, Owner::Root)?;
-        first.text(&["cibadmin", "-M", "-c", "-o", "configuration", "-x", "/run/rig/pair.xml"])?;
+        apply(&bare, &printed.stdout)?;
         let pair = bare.configured(["pg", "ips", "mail"])?;
         if pair.healthy()?.name == first.name {
             let moved = pair.run(&first, &["hvmail_make_secondary"])?;
@@ -307,13 +313,9 @@ fn a_partition_spares_the_primary() -> Result<()> {
 #[test]
 fn a_cluster_without_a_configuration_becomes_a_pair_that_serves() -> Result<()> {
     with_bare(|bare| {
-        let first = bare.cluster.nodes[0].clone();
         let printed = configured(&bare, &["--xml"])?;
         ensure!(printed.code() == Some(0) && printed.stderr.is_empty(), "{}", printed.all());
-        let apply = "cibadmin -M -c -o configuration -x FILE";
-        ensure!(printed.stdout.contains(apply), "{apply:?} is not in {}", printed.stdout);
-        first.write_file("/run/rig/pair.xml", &printed.stdout, 0o600, Owner::Root)?;
-        first.text(&apply.replace("FILE", "/run/rig/pair.xml").split(' ').collect::<Vec<_>>())?;
+        apply(&bare, &printed.stdout)?;
         let same = configured(&bare, &["--check"])?;
         ensure!(same.code() == Some(0), "{}", same.all());
         let pair = bare.configured(["pg", "ips", "mail"])?;

@@ -115,6 +115,7 @@ impl PowerSwitch {
             let switch = Arc::clone(self);
             thread::spawn(move || {
                 thread::sleep(delay);
+                // Meanwhile it may have been told otherwise, or its rack be gone.
                 if switch.manner().restart_after.is_none() {
                     return;
                 }

@@ -42,6 +42,9 @@ const PEERS_SETTLE: Duration = Duration::from_secs(600);
 /// How long one of the operator's commands may take.
 const COMMAND: Duration = Duration::from_secs(300);
 
+/// Where each guest's Pacemaker says what it does.
+const PACEMAKER_LOG: &str = "/var/log/pacemaker/pacemaker.log";
+
 /// A client asks each address so often.
 const PING: Duration = Duration::from_millis(100);
 
@@ -315,6 +318,19 @@ impl Chain {
         Ok(outages)
     }
 
+    /// The results that Pacemaker has waited for in vain, as the guests' logs have it: for their action's timeout and
+    /// cluster-delay (60 s), in which it does nothing else (`action_timer_callback`, `controld_te_callbacks.c`).
+    pub fn given_up(&self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        for guest in self.pair.cluster.nodes.iter().filter(|guest| guest.is_on()) {
+            let found = guest.command(&["grep", "-aE", "did not send .* result", PACEMAKER_LOG]).run()?;
+            // 1: no such line.
+            ensure!(matches!(found.code(), Some(0 | 1)), "{}: {}", guest.name, found.all());
+            lines.extend(found.stdout.lines().map(|line| format!("{}: {line}", guest.name)));
+        }
+        Ok(lines)
+    }
+
     /// Forgets failures, as an administrator does after a fault.
     pub fn cleanup(&self) -> Result<()> {
         self.pair.cluster.tool(&["crm_resource", "--cleanup"]).map(drop)
@@ -336,10 +352,9 @@ impl Chain {
         let mut text = self.pair.cluster.dump();
         let agents = "(drbd|postgresql|primary-ips|Filesystem)\\([a-z-]+\\)|pacemaker-(controld|schedulerd).*(notice|warning|error)";
         for guest in self.pair.cluster.nodes.iter().filter(|guest| guest.is_on()) {
-            for argv in [
-                &["tail", "-n", "30", "/var/log/ocf-postgresql.log"][..],
-                &["grep", "-aE", agents, "/var/log/pacemaker/pacemaker.log"],
-            ] {
+            for argv in
+                [&["tail", "-n", "30", "/var/log/ocf-postgresql.log"][..], &["grep", "-aE", agents, PACEMAKER_LOG]]
+            {
                 let output = guest.command(argv).within(Duration::from_secs(20)).run();
                 let shown = output.map_or_else(|error| format!("{error:#}"), |output| output.all());
                 text += &format!("== {}: {}\n{shown}\n", guest.name, argv[0]);

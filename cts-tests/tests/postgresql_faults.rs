@@ -29,8 +29,13 @@ fn occupy(server: &Server, count: usize) -> Result<Vec<Running>> {
 fn a_monitor_starts_no_program() -> Result<()> {
     packages::require(packages::CHECKS)?;
     with_servers(USUAL, || {
-        let (_, agent) = primary()?;
-        starts_nothing(&agent)
+        let [(_, first), (standby, second)] = pair()?;
+        first.succeeds(&["start"])?;
+        second.succeeds(&["start"])?;
+        first.succeeds(&["promote"])?;
+        standby.await_streaming()?;
+        starts_nothing(&first, 8)?;
+        starts_nothing(&second, 0)
     })
 }
 
@@ -44,17 +49,19 @@ fn a_monitor_starts_no_program_where_nodes_have_no_names() -> Result<()> {
         let [(_, agent), _] = pair()?;
         let agent = agent.set("primary_hosts", "192.0.2.9");
         agent.succeeds(&["start", "promote"])?;
-        starts_nothing(&agent)
+        starts_nothing(&agent, 8)
     })
 }
 
-fn starts_nothing(agent: &Agent) -> Result<()> {
-    agent.exits(8, "monitor")?;
+fn starts_nothing(agent: &Agent, exit: i32) -> Result<()> {
+    agent.exits(exit, "monitor")?;
     let trace = ["strace", "-f", "-qq", "-e", "trace=execve,fork,vfork,clone,clone3", "-o", "/run/trace"];
-    ensure!(agent.command(&trace, "monitor").run()?.code() == Some(8));
+    ensure!(agent.command(&trace, "monitor").run()?.code() == Some(exit));
     let calls = fs::read_to_string("/run/trace")?;
     let calls: Vec<_> = calls.lines().filter(|line| line.contains('(')).collect();
-    ensure!(calls.len() == 1 && calls[0].contains("execve("), "{calls:#?}");
+    // The first is the agent's own; the other is the thread that speaks with the server.
+    ensure!(matches!(calls[..], [_, _]) && calls[0].contains("execve("), "{calls:#?}");
+    ensure!(calls[1].contains("CLONE_THREAD"), "{calls:#?}");
     Ok(())
 }
 
@@ -232,7 +239,7 @@ fn a_server_that_refuses_the_agent_is_degraded_and_says_what_to_write() -> Resul
     with_servers(USUAL, || {
         let (server, agent) = primary()?;
         let rules = server.read("pg_hba.conf")?;
-        for (rule, words) in [("reject", "28000"), ("scram-sha-256", "asks for a password")] {
+        for (rule, words) in [("reject", "28000"), ("scram-sha-256", "(password missing)")] {
             server.write("pg_hba.conf", &rules.replace("local all all peer", &format!("local all all {rule}")))?;
             server.signal("HUP")?;
             let refused = || Ok(agent.run("monitor")?.status == 191);

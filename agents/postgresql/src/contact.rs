@@ -1,20 +1,14 @@
 //! A connection to the local server, and what it means when there is none.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
-use nix::errno::Errno;
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, socket};
-use nix::unistd::{Uid, User, geteuid, seteuid};
 use ocf::Deadline;
 
 use crate::installation;
 use crate::parameters::Settings;
 use crate::postmaster::PidFile;
-use crate::wire::{Trouble, Wire};
+use crate::session::{Session, Trouble};
 
 /// How long between two tries to get into a queue that is full.
 const QUEUE: Duration = Duration::from_millis(20);
@@ -23,7 +17,7 @@ const QUEUE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) enum Contact {
     /// The server answers questions.
-    Answering(Wire),
+    Answering(Session),
     /// It lives, and lets this connection not in.
     Closed(Closed, String),
     /// It accepts connections and says nothing, or its socket is gone: nobody can tell whether it serves.
@@ -49,22 +43,14 @@ pub(crate) fn contact(settings: &Settings, data: &Path, file: &PidFile, deadline
         Ok(user) => user,
         Err(error) => return Contact::Closed(Closed::Refused, format!("{error:#}")),
     };
-    let path = socket_path(settings, data, file);
-    let shown = path.display();
-    let stream = match connected(&path, &user, deadline) {
-        Ok(Some(stream)) => stream,
-        Ok(None) => {
-            let seconds = deadline.budget().as_secs_f32();
-            return Contact::Mute(format!(
-                "the queue of {shown} is full, and the server takes nobody out of it for {seconds:.0} s"
-            ));
-        }
-        Err(error) => return without_socket(file, &format!("{error:#}")),
-    };
+    let (directory, port) = socket(settings, data, file);
     let role = settings.monitor_user.as_deref().unwrap_or(&user.name);
-    match Wire::open(stream, role, &settings.database, deadline) {
-        Ok(wire) => Contact::Answering(wire),
-        Err(trouble) => explained(trouble, file, role, deadline),
+    loop {
+        match Session::open(&directory, port, user.uid, role, &settings.database, deadline) {
+            Ok(session) => return Contact::Answering(session),
+            Err(Trouble::Queued) if deadline.sleep(QUEUE) => {}
+            Err(trouble) => return explained(trouble, file, role, deadline),
+        }
     }
 }
 
@@ -93,18 +79,24 @@ fn explained(trouble: Trouble, file: &PidFile, role: &str, deadline: Deadline) -
             };
             Contact::Closed(closed, format!("the server says {words:?} ({sqlstate}){remedy}"))
         }
-        Trouble::WantsAuthentication(what) => Contact::Closed(
+        Trouble::WantsAuthentication(words) => Contact::Closed(
             Closed::Refused,
             format!(
-                "the server asks for {what} over its Unix socket; let pg_hba.conf have \"local all {role} peer\" first"
+                "the server asks over its Unix socket for what the agent does not have ({words}); let pg_hba.conf have \
+                 \"local all {role} peer\" first"
             ),
         ),
+        Trouble::Queued => Contact::Mute(format!(
+            "the queue of its socket is full, and the server takes nobody out of it for {:.0} s",
+            deadline.budget().as_secs_f32()
+        )),
         Trouble::Silent => Contact::Mute(format!(
             "the server accepts connections and says nothing for {:.0} s",
             deadline.budget().as_secs_f32()
         )),
         Trouble::Broken(words) if file.stopping => Contact::Closed(Closed::Stopping, words),
         // A postmaster that forks and fails, or that has just died: the next look will tell.
+        Trouble::Unreachable(words) => without_socket(file, &words),
         Trouble::Broken(words) => Contact::Mute(format!("the server took the connection and did not speak: {words}")),
     }
 }
@@ -122,48 +114,12 @@ fn closed_by(sqlstate: &str, stopping: bool) -> Closed {
     }
 }
 
-fn socket_path(settings: &Settings, data: &Path, file: &PidFile) -> PathBuf {
+/// Its directory and its port, which are its name.
+fn socket(settings: &Settings, data: &Path, file: &PidFile) -> (PathBuf, u16) {
     // A relative directory is one below the data directory, where the server stands.
     let directory =
         file.socket_directory.as_ref().map_or_else(|| settings.socket_directory.clone(), |own| data.join(own));
-    directory.join(format!(".s.PGSQL.{}", file.port.unwrap_or(settings.port)))
-}
-
-/// A connected socket that does not block; None when the server's queue stayed full until the deadline.
-fn connected(path: &Path, user: &User, deadline: Deadline) -> Result<Option<UnixStream>> {
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let socket: OwnedFd = socket(AddressFamily::Unix, SockType::Stream, flags, None).context("cannot make a socket")?;
-    let address = UnixAddr::new(path).with_context(|| format!("{} is no path of a socket", path.display()))?;
-    loop {
-        match as_user(user, || connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address))? {
-            Ok(()) => return Ok(Some(UnixStream::from(socket))),
-            // A stopped postmaster takes nobody out of the queue (unix_stream_connect, af_unix.c).
-            Err(Errno::EAGAIN) => {
-                if !deadline.sleep(QUEUE) {
-                    return Ok(None);
-                }
-            }
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(error).with_context(|| format!("cannot connect to {}", path.display())),
-        }
-    }
-}
-
-/// Does something with the effective user id of `user`: the server is shown the credentials of the moment of connect(2)
-/// (unix(7), SO_PEERCRED). An agent has one thread, so that nobody else is affected.
-fn as_user<T>(user: &User, deed: impl FnOnce() -> T) -> Result<T> {
-    let own = geteuid();
-    if own == user.uid {
-        return Ok(deed());
-    }
-    seteuid(user.uid).with_context(|| format!("cannot take the user id of {}", user.name))?;
-    let done = deed();
-    back_to(own)?;
-    Ok(done)
-}
-
-fn back_to(own: Uid) -> Result<()> {
-    seteuid(own).context("cannot take the own user id back")
+    (directory, file.port.unwrap_or(settings.port))
 }
 
 #[cfg(test)]

@@ -15,8 +15,8 @@ use crate::peers;
 use crate::peers::Candidate;
 use crate::record;
 use crate::server::{Primary, have_flushed};
+use crate::session::Session;
 use crate::upkeep::wanted_names;
-use crate::wire::Wire;
 
 /// A standby that keeps up has flushed what the primary wrote a moment ago.
 const CATCHES_UP: Duration = Duration::from_millis(500);
@@ -93,7 +93,7 @@ pub(crate) fn unmark(
     settings: &Settings,
     primary: &Primary,
     streaming: &[&str],
-    wire: &mut Wire,
+    session: &mut Session,
 ) -> Result<()> {
     let mut told = record::told(&run.store);
     let own = peers::own_name(run);
@@ -107,9 +107,9 @@ pub(crate) fn unmark(
         return Ok(());
     }
     let patience = run.deadline.at_most(CATCHES_UP);
-    let mut complete = have_flushed(wire, primary.lsn)?;
+    let mut complete = have_flushed(session, primary.lsn)?;
     while !waiting.iter().all(|node| complete.iter().any(|name| name == node)) && patience.sleep(LOOK_AGAIN) {
-        complete = have_flushed(wire, primary.lsn)?;
+        complete = have_flushed(session, primary.lsn)?;
     }
     for node in waiting.into_iter().filter(|node| complete.iter().any(|name| name == node)) {
         tell(run, node, None)?;

@@ -1,7 +1,7 @@
 //! `ocf:greenarrow:postgresql`: a PostgreSQL primary and its standbys as a promotable clone.
 //!
 //! One way through: the data directory (`installation`, `control`), the processes (`postmaster`) and the server's own word
-//! (`contact`, `wire`, `server`) make a `survey`; what follows from it is decided without touching anything (`judgement`,
+//! (`contact`, `session`, `server`) make a `survey`; what follows from it is decided without touching anything (`judgement`,
 //! `election`, `position`). The deeds are `launch`, `stop`, `promote`, `rejoin` and `upkeep`.
 
 use std::process::ExitCode;
@@ -34,6 +34,7 @@ mod promote;
 mod record;
 mod rejoin;
 mod server;
+mod session;
 mod start;
 mod stop;
 mod supervise;
@@ -41,7 +42,6 @@ mod survey;
 mod upkeep;
 mod validate;
 mod wal;
-mod wire;
 
 use parameters::Settings;
 

@@ -18,9 +18,9 @@ use crate::peers;
 use crate::position::{History, Position};
 use crate::record::{self, Role};
 use crate::server::{self, Primary, Said};
+use crate::session::Session;
 use crate::survey::{Disk, Survey, disk};
 use crate::upkeep;
-use crate::wire::Wire;
 
 pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
     if settings.place_is_wrong {
@@ -62,8 +62,8 @@ fn facts(run: &Run, settings: &Settings, survey: &mut Survey) -> Facts {
     let own = answering.as_ref().and_then(|said| said.position(&survey.data).ok());
     let standby = matches!(answering, Some(Said::Standby(_)));
     let thorough = run.check_level() >= 10;
-    let write = match (&answering, survey.wire.as_mut()) {
-        (Some(Said::Primary(_)), Some(wire)) if thorough => write_through(wire, &survey.data).err(),
+    let write = match (&answering, survey.session.as_mut()) {
+        (Some(Said::Primary(_)), Some(session)) if thorough => write_through(session, &survey.data).err(),
         _ => None,
     };
     let lacks = if standby { lacks(run) } else { None };
@@ -163,19 +163,19 @@ fn silence(run: &Run, said: Option<&Said>, half_record: bool) -> Duration {
 }
 
 /// To the disk and back. It does not wait for standbys, which would say nothing of this node's disk.
-fn write_through(wire: &mut Wire, data: &Path) -> Result<()> {
-    server::ask(wire, "SET synchronous_commit = local")?;
-    server::ask(wire, server::writing(Version::read(data)?)).map(drop)
+fn write_through(session: &mut Session, data: &Path) -> Result<()> {
+    server::ask(session, "SET synchronous_commit = local")?;
+    server::ask(session, server::writing(Version::read(data)?)).map(drop)
 }
 
 /// What the promoted instance sees to while it is at it, unless another action is at work; a fault in it is logged and
 /// changes no answer.
 fn tend(run: &Run, settings: &Settings, survey: &mut Survey) {
     let Ok(Some(_lock)) = run.lock_if_free() else { return };
-    let (Seen::Answering(said), Some(wire)) = (&survey.seen, survey.wire.as_mut()) else { return };
+    let (Seen::Answering(said), Some(session)) = (&survey.seen, survey.session.as_mut()) else { return };
     let tended = match said {
-        Said::Primary(primary) => upkeep::of_primary(run, settings, &survey.data, primary, wire, &[]),
-        Said::Standby(standby) => upkeep::of_standby(run, settings, &survey.data, standby, wire),
+        Said::Primary(primary) => upkeep::of_primary(run, settings, &survey.data, primary, session, &[]),
+        Said::Standby(standby) => upkeep::of_standby(run, settings, &survey.data, standby, session),
     };
     if let Err(error) = tended {
         run.log.warning(&format!("{error:#}"));

@@ -57,8 +57,10 @@ fn let_go(run: &Run, settings: &Settings, gone: &[String]) {
         return;
     }
     let Ok(mut survey) = Survey::take(run, settings) else { return };
-    let (Some(Said::Primary(primary)), Some(wire)) = (survey.said().cloned(), survey.wire.as_mut()) else { return };
-    if let Err(error) = upkeep::of_primary(run, settings, &survey.data, &primary, wire, gone) {
+    let (Some(Said::Primary(primary)), Some(session)) = (survey.said().cloned(), survey.session.as_mut()) else {
+        return;
+    };
+    if let Err(error) = upkeep::of_primary(run, settings, &survey.data, &primary, session, gone) {
         run.log.warning(&format!("{error:#}"));
     }
 }

@@ -18,9 +18,9 @@ use crate::peers;
 use crate::postmaster::{self, Processes};
 use crate::record::{self, Role};
 use crate::server::{Said, ask, one};
+use crate::session::Session;
 use crate::survey::{Survey, disk, place};
 use crate::upkeep;
-use crate::wire::Wire;
 
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
@@ -52,10 +52,10 @@ fn carry_out(run: &Run, settings: &Settings) -> Done {
         Outcome::Best(why) => run.log.info(&why),
         Outcome::Refused(why) => return Err(Failure::generic(why)),
     }
-    let mut wire = survey.wire.context("the connection to the server is gone")?;
+    let mut session = survey.session.context("the connection to the server is gone")?;
     prepare(run, settings, &installed)?;
     let begun = Instant::now();
-    leave_recovery(run, &installed, &mut wire)?;
+    leave_recovery(run, &installed, &mut session)?;
     run.log.info(&format!("the server accepts writes after {:.2} s", begun.elapsed().as_secs_f32()));
     follow_up(run, settings, &installed);
     Ok(())
@@ -107,10 +107,10 @@ fn prepare(run: &Run, settings: &Settings, installed: &Installation) -> Result<(
 }
 
 /// Ends the recovery, and waits until it has ended.
-fn leave_recovery(run: &Run, installed: &Installation, wire: &mut Wire) -> Result<(), Failure> {
-    wire.set_deadline(run.deadline);
+fn leave_recovery(run: &Run, installed: &Installation, session: &mut Session) -> Result<(), Failure> {
+    session.set_deadline(run.deadline);
     if installed.version.has_signal_file() {
-        ask(wire, "SELECT pg_promote(false)")?;
+        ask(session, "SELECT pg_promote(false)")?;
     } else {
         // What pg_ctl promote does (do_promote, pg_ctl.c).
         configuration::place(installed, &installed.data.join("promote"), b"")?;
@@ -121,7 +121,7 @@ fn leave_recovery(run: &Run, installed: &Installation, wire: &mut Wire) -> Resul
     }
     loop {
         // Both: the recovery ends a moment before writes are allowed (XLogCtl->SharedRecoveryState, xlog.c).
-        if one(wire, "SELECT (NOT pg_is_in_recovery())::text")? == "true" {
+        if one(session, "SELECT (NOT pg_is_in_recovery())::text")? == "true" {
             return Ok(());
         }
         if !run.deadline.sleep(LOOK_AGAIN) {
@@ -136,12 +136,12 @@ fn leave_recovery(run: &Run, installed: &Installation, wire: &mut Wire) -> Resul
 /// timeline.
 pub(crate) fn settle(run: &Run, settings: &Settings) -> Done {
     let survey = Survey::take(run, settings)?;
-    let (Seen::Answering(Said::Primary(primary)), Some(mut wire)) = (&survey.seen, survey.wire) else {
+    let (Seen::Answering(Said::Primary(primary)), Some(mut session)) = (&survey.seen, survey.session) else {
         return Ok(());
     };
     if let Err(error) = lacking::mark(run, settings, &primary.streaming()) {
         run.log.warning(&format!("{error:#}"));
     }
-    wire.set_deadline(run.deadline);
-    Ok(ask(&mut wire, "CHECKPOINT").map(drop)?)
+    session.set_deadline(run.deadline);
+    Ok(ask(&mut session, "CHECKPOINT").map(drop)?)
 }

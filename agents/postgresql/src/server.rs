@@ -7,8 +7,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::installation::Version;
 use crate::mark;
 use crate::position::{History, Lsn, Position};
+use crate::session::{Rows, Session, Trouble};
 use crate::wal;
-use crate::wire::{Rows, Trouble, Wire};
 
 /// A server that answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,11 +79,11 @@ pub(crate) const SLOT_PREFIX: &str = "ocf_";
 
 impl Said {
     /// Asks for everything a monitor wants to know, in two questions.
-    pub(crate) fn ask(wire: &mut Wire, version: Version) -> Result<Self> {
-        let recovering = one(wire, "SELECT pg_is_in_recovery()")?;
+    pub(crate) fn ask(session: &mut Session, version: Version) -> Result<Self> {
+        let recovering = one(session, "SELECT pg_is_in_recovery()")?;
         match recovering.as_str() {
-            "t" => Standby::ask(wire, version).map(Self::Standby),
-            "f" => Primary::ask(wire, version).map(Self::Primary),
+            "t" => Standby::ask(session, version).map(Self::Standby),
+            "f" => Primary::ask(session, version).map(Self::Primary),
             other => bail!("pg_is_in_recovery() is {other:?}; t or f is expected"),
         }
     }
@@ -102,8 +102,8 @@ impl Said {
 }
 
 impl Primary {
-    fn ask(wire: &mut Wire, version: Version) -> Result<Self> {
-        let rows = ask(wire, &question_to_primary(version))?;
+    fn ask(session: &mut Session, version: Version) -> Result<Self> {
+        let rows = ask(session, &question_to_primary(version))?;
         let mut own = None;
         let (mut standbys, mut slots) = (Vec::new(), Vec::new());
         for row in rows {
@@ -131,8 +131,8 @@ impl Primary {
 }
 
 impl Standby {
-    fn ask(wire: &mut Wire, version: Version) -> Result<Self> {
-        let rows = ask(wire, &question_to_standby(version))?;
+    fn ask(session: &mut Session, version: Version) -> Result<Self> {
+        let rows = ask(session, &question_to_standby(version))?;
         let own = rows.iter().find(|row| row.first() == Some(&Some("self".to_owned())));
         let [_, Some(state), stream, control] = own.map(Vec::as_slice).unwrap_or_default() else {
             bail!("the server says nothing of its own log");
@@ -248,31 +248,33 @@ fn in_words_of(version: Version, sql: &str) -> String {
 }
 
 /// The standbys that have written everything up to `lsn` to their disks.
-pub(crate) fn have_flushed(wire: &mut Wire, lsn: Lsn) -> Result<Vec<String>> {
+pub(crate) fn have_flushed(session: &mut Session, lsn: Lsn) -> Result<Vec<String>> {
     // Before version 10 the column was flush_location; the view has no other that could be meant.
     let sql = format!(
         "SELECT name FROM (SELECT application_name AS name, \
          coalesce(to_json(r)->>'flush_lsn', to_json(r)->>'flush_location')::pg_lsn AS flushed \
          FROM pg_stat_replication r WHERE state = 'streaming') s WHERE flushed >= '{lsn}'"
     );
-    Ok(ask(wire, &sql)?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
+    Ok(ask(session, &sql)?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
 }
 
 /// Asks, and turns trouble into a sentence.
-pub(crate) fn ask(wire: &mut Wire, sql: &str) -> Result<Rows> {
-    wire.ask(sql).map_err(|trouble| match trouble {
+pub(crate) fn ask(session: &mut Session, sql: &str) -> Result<Rows> {
+    session.ask(sql).map_err(|trouble| match trouble {
         Trouble::Said { sqlstate, words } => {
             anyhow!("the server answers a question with {words:?} ({sqlstate}): {sql:.60}")
         }
         Trouble::Silent => anyhow!("the server does not answer a question in time: {sql:.60}"),
-        Trouble::Broken(words) => anyhow!("the connection to the server broke while it was asked: {words}"),
-        Trouble::WantsAuthentication(what) => anyhow!("the server asks for {what} in the middle of a session"),
+        Trouble::Broken(words) | Trouble::Unreachable(words) | Trouble::WantsAuthentication(words) => {
+            anyhow!("the connection to the server broke while it was asked: {words}")
+        }
+        Trouble::Queued => anyhow!("the connection to the server broke while it was asked"),
     })
 }
 
 /// The first column of the first row.
-pub(crate) fn one(wire: &mut Wire, sql: &str) -> Result<String> {
-    let rows = ask(wire, sql)?;
+pub(crate) fn one(session: &mut Session, sql: &str) -> Result<String> {
+    let rows = ask(session, sql)?;
     rows.into_iter()
         .next()
         .and_then(|row| row.into_iter().next().flatten())

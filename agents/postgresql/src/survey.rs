@@ -14,8 +14,8 @@ use crate::judgement::Seen;
 use crate::parameters::Settings;
 use crate::postmaster::{self, Processes};
 use crate::server::Said;
+use crate::session::Session;
 use crate::wal;
-use crate::wire::Wire;
 
 /// The server that was started: process id and start time, so that it is found when the directory is gone or another.
 const STARTED: &str = "server";
@@ -52,7 +52,7 @@ pub(crate) fn forget_server(run: &Run) -> Result<()> {
 pub(crate) struct Survey {
     pub(crate) data: PathBuf,
     pub(crate) seen: Seen,
-    pub(crate) wire: Option<Wire>,
+    pub(crate) session: Option<Session>,
 }
 
 impl Survey {
@@ -64,20 +64,20 @@ impl Survey {
     /// Looks once, and waits for the server's word until the deadline.
     fn until(run: &Run, settings: &Settings, deadline: Deadline) -> Result<Self> {
         let data = place(run, settings);
-        let none = |seen| Ok(Self { data: data.clone(), seen, wire: None });
+        let none = |seen| Ok(Self { data: data.clone(), seen, session: None });
         let file = match Processes::of(&data)? {
             Processes::None => return none(Seen::Absent),
             Processes::Stray(pids) => return none(Seen::Orphans(pids.len())),
             Processes::Postmaster(file) => file,
         };
-        let mut wire = match contact(settings, &data, &file, deadline) {
-            Contact::Answering(wire) => wire,
+        let mut session = match contact(settings, &data, &file, deadline) {
+            Contact::Answering(session) => session,
             Contact::Closed(why, words) => return none(Seen::Closed(why, words)),
             Contact::Mute(why) => return none(Seen::Mute(why)),
         };
         let version = Version::read(&data)?;
-        match Said::ask(&mut wire, version) {
-            Ok(said) => Ok(Self { data, seen: Seen::Answering(said), wire: Some(wire) }),
+        match Said::ask(&mut session, version) {
+            Ok(said) => Ok(Self { data, seen: Seen::Answering(said), session: Some(session) }),
             Err(error) => none(Seen::Mute(format!("{error:#}"))),
         }
     }

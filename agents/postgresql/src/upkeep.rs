@@ -16,8 +16,8 @@ use crate::peers;
 use crate::postmaster::{self, Processes};
 use crate::record;
 use crate::server::{Primary, Said, Slot, Standby, ask, quoted};
+use crate::session::Session;
 use crate::survey::Survey;
-use crate::wire::Wire;
 
 /// Sees to a primary. `gone` are nodes that the cluster says are gone, whatever the server still believes of them.
 pub(crate) fn of_primary(
@@ -25,16 +25,16 @@ pub(crate) fn of_primary(
     settings: &Settings,
     data: &Path,
     primary: &Primary,
-    wire: &mut Wire,
+    session: &mut Session,
     gone: &[String],
 ) -> Result<()> {
     let streaming: Vec<&str> =
         primary.streaming().into_iter().filter(|name| !gone.iter().any(|one| one == name)).collect();
     lacking::mark(run, settings, &streaming)?;
     set_synchronous(run, settings, data, primary, &streaming)?;
-    lacking::unmark(run, settings, primary, &streaming, wire)?;
+    lacking::unmark(run, settings, primary, &streaming, session)?;
     if settings.use_slots {
-        keep_slots(run, settings, primary, wire)?;
+        keep_slots(run, settings, primary, session)?;
     }
     Ok(())
 }
@@ -84,10 +84,10 @@ pub(crate) fn tell_to_read(data: &Path) -> Result<()> {
 }
 
 /// A slot for each other node, and none for a standby that keeps the primary's disk from ever getting free.
-fn keep_slots(run: &Run, settings: &Settings, primary: &Primary, wire: &mut Wire) -> Result<()> {
+fn keep_slots(run: &Run, settings: &Settings, primary: &Primary, session: &mut Session) -> Result<()> {
     let own = peers::own_name(run);
     for slot in primary.slots.iter().filter(|slot| too_much(slot, settings.max_slot_wal)) {
-        drop_slot(wire, slot)?;
+        drop_slot(session, slot)?;
         run.log.error(&format!(
             "slot {} kept {} bytes of WAL, more than max_slot_wal, for a standby that is not connected, and was dropped; \
              that standby will need a new base backup if the WAL it lacks is gone",
@@ -98,7 +98,7 @@ fn keep_slots(run: &Run, settings: &Settings, primary: &Primary, wire: &mut Wire
     let wanted = settings.hosts.other_nodes(&own).into_iter().map(slot_name);
     for name in wanted.filter(|name| !primary.slots.iter().any(|slot| slot.name == *name)) {
         // Nothing is kept for it before its standby has come: there is no telling whether it ever will.
-        ask(wire, &format!("SELECT pg_create_physical_replication_slot({})", quoted(&name)))
+        ask(session, &format!("SELECT pg_create_physical_replication_slot({})", quoted(&name)))
             .with_context(|| format!("cannot make the slot {name}"))?;
         run.log.info(&format!("slot {name} was made"));
     }
@@ -115,7 +115,7 @@ pub(crate) fn of_standby(
     settings: &Settings,
     data: &Path,
     standby: &Standby,
-    wire: &mut Wire,
+    session: &mut Session,
 ) -> Result<()> {
     if standby.streaming {
         record::note_streaming(&run.store)?;
@@ -126,7 +126,7 @@ pub(crate) fn of_standby(
         }
     }
     for slot in standby.slots.iter().filter(|slot| !slot.active) {
-        drop_slot(wire, slot)?;
+        drop_slot(session, slot)?;
         run.log.info(&format!("slot {}, of this node's time as a primary, was dropped", slot.name));
     }
     Ok(())
@@ -142,8 +142,8 @@ fn take_mark_over(run: &Run, settings: &Settings, data: &Path, standby: &Standby
     mark::write(&installed, standby.timeline, mark)
 }
 
-fn drop_slot(wire: &mut Wire, slot: &Slot) -> Result<()> {
-    ask(wire, &format!("SELECT pg_drop_replication_slot({})", quoted(&slot.name))).map(drop)
+fn drop_slot(session: &mut Session, slot: &Slot) -> Result<()> {
+    ask(session, &format!("SELECT pg_drop_replication_slot({})", quoted(&slot.name))).map(drop)
 }
 
 /// Takes up changed parameters, without a restart.
@@ -156,13 +156,13 @@ pub(crate) fn reload(run: &Run, settings: &Settings) -> Result<()> {
     if run.action == Action::Reload {
         tell_to_read(&survey.data)?;
     }
-    let (Said::Primary(primary), Some(mut wire)) = (said.clone(), survey.wire) else {
+    let (Said::Primary(primary), Some(mut session)) = (said.clone(), survey.session) else {
         return rewrite(run, settings, &survey.data, &wanted_names(settings, &peers::own_name(run), &[]));
     };
     if settings.sync == Sync::Off {
         rewrite(run, settings, &survey.data, "")?;
     }
-    of_primary(run, settings, &survey.data, &primary, &mut wire, &[])
+    of_primary(run, settings, &survey.data, &primary, &mut session, &[])
 }
 
 /// Writes the agent's file for what the parameters say now, and has the server read it.

@@ -57,7 +57,6 @@ mod drbd {
 mod postgresql {
     pub(crate) mod position;
     pub(crate) mod wal;
-    pub(crate) mod wire;
 }
 
 #[allow(dead_code, reason = "only what takes in bytes from outside is used here")]
@@ -83,7 +82,6 @@ use postgresql::{position, wal};
 use services::{escalation, guard, parameters, pattern, processes, record, scan, supervise, svscan, texts};
 
 use position::{Position, Standing};
-use postgresql::wire::Message;
 use primary_ips::frame::{Form, announcement, claim};
 use primary_ips::ip_file::IpFile;
 use primary_ips::kernel::datagram::{Content, attributes, messages};
@@ -107,7 +105,6 @@ pub const BODIES: &[(&str, Body)] = &[
     ("drbd_cib", drbd_cib),
     ("drbd_dump_xml", drbd_dump_xml),
     ("drbd_refusal", drbd_refusal),
-    ("postgresql_wire", postgresql_wire),
     ("postgresql_position", postgresql_position),
     ("notify", notify),
     ("crm_mon_xml", crm_mon_xml),
@@ -201,21 +198,6 @@ fn pairs(bytes: &[u8]) -> impl Iterator<Item = (String, String)> {
     let pairs: Vec<_> =
         text.lines().filter_map(|line| line.split_once('=')).map(|(a, b)| (a.to_owned(), b.to_owned())).collect();
     pairs.into_iter()
-}
-
-/// What a server, or whoever listens at its socket, says.
-pub fn postgresql_wire(bytes: &[u8]) {
-    let mut rest = bytes;
-    while let Ok(Some((message, length))) = Message::first(rest) {
-        assert!((5..=rest.len()).contains(&length), "a message of {length} bytes out of {}", rest.len());
-        let alone = Message::first(&rest[..length]);
-        assert_eq!(alone.as_ref(), Ok(&Some((message, length))), "what comes behind a message changes it");
-        assert_eq!(Message::first(&rest[..length - 1]), Ok(None), "a message that is not whole is read");
-        rest = &rest[length..];
-    }
-    if let Err(words) = Message::first(rest) {
-        assert!(!words.is_empty() && !words.contains('\n'));
-    }
 }
 
 /// Where another node says that it is in the log.

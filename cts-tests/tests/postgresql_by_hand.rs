@@ -57,9 +57,15 @@ fn parameters_that_cannot_be_right_are_refused_everywhere_but_in_a_stop() -> Res
         ensure!(!server.has_processes()?);
         agent.succeeds(&["start", "promote"])?;
         agent.clone().set("maxlag", "many").exits(191, "monitor")?.says(&["maxlag=\"many\" is wrong"])?;
-        agent.clone().set("pgdata", "nowhere").exits(1, "monitor")?.says(&["nobody can tell"])?;
-        agent.clone().set("pgdata", "nowhere").exits(1, "stop")?.says(&["nobody can tell"])?;
-        agent.succeeds(&["stop"])
+        // A server that was started is known without its directory; without one there is nothing to stop.
+        let lost = agent.set("pgdata", "nowhere");
+        lost.exits(191, "monitor")?.says(&["pgdata=\"nowhere\" is wrong"])?;
+        for state in ["runs", "is gone"] {
+            lost.exits(0, "stop")?;
+            ensure!(!server.has_processes()?, "after a stop of a server that {state}");
+            lost.exits(7, "monitor")?.says(&["no server that was started here runs"])?;
+        }
+        lost.exits(6, "start").map(drop)
     })
 }
 

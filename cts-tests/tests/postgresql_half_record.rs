@@ -1,6 +1,7 @@
 //! An old primary whose log ends in half a record at the end of a segment, as a full disk leaves it.
 
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -42,13 +43,18 @@ fn half_a_record_at_the_end_of_a_segment_is_put_aside() -> Result<()> {
         fs::write("/run/resource-agents/postgresql-pg-n1.silent", "0")?;
         one.exits(1, "monitor")?.says(&["ends in half a record at 0/", "a start mends that"])?;
         one.succeeds(&["stop"])?;
+        // Root writes beside a directory of the server's user, and follows no link there.
+        let (aside, elsewhere) = (format!("{}.diverged", first.data), "/run/elsewhere");
+        fs::create_dir(elsewhere)?;
+        symlink(elsewhere, &aside)?;
+        one.exits(1, "start")?.says(&["cannot make", &aside])?;
+        ensure!(fs::read_dir(elsewhere)?.next().is_none(), "the link was followed");
+        fs::remove_file(&aside)?;
         one.exits(0, "start")?.logs(&["was put aside as"])?;
         first.await_streaming()?;
         first.await_replay(&second)?;
         one.exits(0, "monitor")?.without_reason()?;
-        ensure!(
-            first.command(&["find", &format!("{}.diverged", first.data), "-type", "f"])?.text()?.lines().count() == 1
-        );
+        ensure!(first.command(&["find", &aside, "-type", "f"])?.text()?.lines().count() == 1);
         Ok(())
     })
 }

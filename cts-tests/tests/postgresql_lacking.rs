@@ -69,12 +69,46 @@ fn is_given_up(pair: &Pair) -> Result<()> {
     pair.healthy()
 }
 
+/// Promoted by hand it still lacks them; when the primary is back there are two that wrote without each other, and a person has
+/// to choose. The log says how.
+fn is_promoted_by_hand(pair: &Pair) -> Result<()> {
+    let (old, standby) = dies_after_writing_alone(pair)?;
+    standby.control(&["promote", "-w"])?;
+    let demoted = || Ok(standby.sql("SELECT pg_is_in_recovery()").is_ok_and(|answer| answer == "t"));
+    wait::until("the standby to be demoted again", SETTLE, wait::TOOL, demoted)?;
+    let node = pair.cluster.node(&old.name)?;
+    node.power_on()?;
+    node.start_cluster()?;
+    let refused = format!("{} was promoted by hand without what {} wrote; choose", standby.name, old.name);
+    wait::until("both to be refused", SETTLE, wait::TOOL, || Ok(pair.log(&old)?.contains(&refused)))?;
+    let until = Instant::now() + STAYS;
+    while Instant::now() < until {
+        ensure!(pair.primary().is_err(), "a node was promoted, and what the other wrote is lost");
+        thread::sleep(wait::TOOL);
+    }
+    pair.cluster.tool(&["crm_standby", "--node", &standby.name, "--update", "on"])?;
+    let promoted = || Ok(pair.primary().is_ok_and(|(primary, _)| primary.name == old.name));
+    wait::until("the old primary to be promoted", SETTLE, wait::TOOL, promoted)?;
+    // Both have begun a timeline of the same number: only a base backup replaces what was written to the other.
+    let rejoin = |way| {
+        let set = ["crm_resource", "--resource", "pg", "--set-parameter", "rejoin", "--parameter-value", way];
+        pair.cluster.tool(&set).map(drop)
+    };
+    rejoin("basebackup")?;
+    pair.cluster.tool(&["crm_standby", "--node", &standby.name, "--update", "off"])?;
+    pair.healthy()?;
+    rejoin("rewind")?;
+    ensure!(pair.lost()? == 0, "acknowledged rows are lost");
+    Ok(())
+}
+
 #[test]
 fn a_standby_that_lacks_what_the_primary_wrote_alone_waits_for_it() -> Result<()> {
     with_cluster(USUAL, || {
         let stays_off = Cluster::builder(2).restart_after(None);
         let pair = Pair::on(stays_off, USUAL, &[("sync", "prefer"), ("rejoin", "rewind")], |_| Ok(()))?;
         pair.play("a standby that lacks rows waits for the primary", waits_for_the_primary)?;
+        pair.play("a standby that lacks rows is promoted by hand", is_promoted_by_hand)?;
         pair.play("what the primary wrote alone is given up", is_given_up)
     })
 }

@@ -1,19 +1,20 @@
 //! A data directory that nothing else mends, replaced by a new base backup of the primary: the old one stays beside it until
 //! the new one streams.
 
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
 use ocf::{Done, Failure, Kind, Run};
 
+use crate::aside;
 use crate::configuration;
 use crate::installation::Installation;
 use crate::judgement::Seen;
 use crate::parameters::Settings;
-use crate::rejoin::{beside, forget_marker, own_files};
+use crate::rejoin::{beside, forget_marker, own_files, progress};
 use crate::server::Said;
 use crate::survey::Survey;
 
@@ -31,13 +32,12 @@ pub(crate) fn replace(run: &Run, installed: &Installation, source: &str) -> Resu
     check_replaceable(installed)?;
     let (data, new, old) = (&installed.data, beside(&installed.data, NEW), beside(&installed.data, OLD));
     remove(&new)?;
-    DirBuilder::new().mode(0o700).create(&new).with_context(|| format!("cannot make {}", new.display()))?;
-    chown(&new, Some(installed.user.uid.as_raw()), Some(installed.user.gid.as_raw())).context("chown")?;
+    aside::make_directory(installed, &new).with_context(|| format!("cannot make {}", new.display()))?;
     run.log.warning(&format!("a base backup of the primary is taken to {}", new.display()));
     let place = new.to_string_lossy().into_owned();
     let words = ["-D", place.as_str(), "-d", source, "-X", "stream", "-c", "fast", "-P", "-w"];
     let output =
-        installed.program("pg_basebackup").args(words).run_telling(run.deadline, &mut |line| run.log.step(line));
+        installed.program("pg_basebackup").args(words).run_telling(run.deadline, &mut progress(run, "pg_basebackup"));
     output.and_then(|output| output.success("pg_basebackup")).with_context(|| {
         format!("{} is as it was; a backup that needs more time needs a longer timeout of start", data.display())
     })?;

@@ -70,6 +70,9 @@ fn without_socket(file: &PidFile, words: &str) -> Contact {
 
 fn explained(trouble: Trouble, file: &PidFile, role: &str, deadline: Deadline) -> Contact {
     match trouble {
+        Trouble::Said { sqlstate, words } if reads_not(&sqlstate) => Contact::Mute(format!(
+            "the server says {words:?} ({sqlstate}) to whoever connects: it cannot read its own files; look at its disk and log"
+        )),
         Trouble::Said { sqlstate, words } => {
             let closed = closed_by(&sqlstate, file.stopping);
             let remedy = if closed == Closed::Refused {
@@ -95,10 +98,16 @@ fn explained(trouble: Trouble, file: &PidFile, role: &str, deadline: Deadline) -
             deadline.budget().as_secs_f32()
         )),
         Trouble::Broken(words) if file.stopping => Contact::Closed(Closed::Stopping, words),
-        // A postmaster that forks and fails, or that has just died: the next look will tell.
         Trouble::Unreachable(words) => without_socket(file, &words),
+        // A postmaster that forks and fails, or that has just died: the next look will tell.
         Trouble::Broken(words) => Contact::Mute(format!("the server took the connection and did not speak: {words}")),
     }
+}
+
+/// An I/O error, or data that is corrupted: a disk that is gone leaves a postmaster that lives. 58P01 is not among them, which
+/// is also said of a library that somebody has a role load.
+fn reads_not(sqlstate: &str) -> bool {
+    matches!(sqlstate, "58030" | "XX001")
 }
 
 /// By the SQLSTATE, which is the same in every language: the words are not.
@@ -140,6 +149,14 @@ mod tests {
         ] {
             assert_eq!(closed_by(sqlstate, stopping), expected, "{sqlstate} {stopping}");
         }
+    }
+
+    #[test]
+    fn a_server_that_cannot_read_its_files_serves_nobody() {
+        let said = |sqlstate: &str| Trouble::Said { sqlstate: sqlstate.into(), words: "x".into() };
+        let seen = |sqlstate| explained(said(sqlstate), &PidFile::default(), "postgres", Deadline::after(QUEUE));
+        assert!(["58030", "XX001"].iter().all(|code| matches!(seen(code), Contact::Mute(_))));
+        assert!(matches!(seen("28000"), Contact::Closed(Closed::Refused, _)));
     }
 
     #[test]

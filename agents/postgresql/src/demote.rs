@@ -10,7 +10,7 @@ use crate::parameters::Settings;
 use crate::peers;
 use crate::record::{self, Role};
 use crate::server::Said;
-use crate::start::parted_by_disk;
+use crate::start::{parted_by_disk, score};
 use crate::stop::shut_down;
 use crate::survey::{Survey, place};
 
@@ -48,9 +48,15 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
     }
     launch::as_standby(run, settings, &installed)?;
     record::set_role(&run.store, Role::Unpromoted)?;
-    // It has what the others have.
-    record::note_streaming(&run.store)?;
-    run.cluster().promotion_score(Some(Lapse::reduced(run, STREAMED)));
+    let score = if by_cluster {
+        // It has what the others have.
+        record::note_streaming(&run.store)?;
+        STREAMED
+    } else {
+        // Whoever promoted it may have done so for want of a primary whose commits it lacks.
+        score(run, settings, false)?
+    };
+    run.cluster().promotion_score(Some(Lapse::reduced(run, score)));
     peers::withdraw_history(run);
     Ok(())
 }

@@ -35,8 +35,25 @@ pub(crate) fn hold(run: &Run, settings: &Settings, survey: &Survey) -> Outcome {
             Some(hindrance) => Outcome::Refused(hindrance),
             None => Outcome::Best(why),
         },
-        refused @ Outcome::Refused(_) => refused,
+        refused @ Outcome::Refused(_) => match told.iter().find(|one| lacking::is_of(run, &one.node, &own_name)) {
+            Some(one) => Outcome::Refused(choose(run, &own_name, &one.node)),
+            None => refused,
+        },
     }
+}
+
+/// Both were primaries without each other: this one wrote what the other lacks, and somebody promoted that by hand.
+fn choose(run: &Run, own: &str, other: &str) -> String {
+    let (attribute, resource) = (lacking::attribute(run), run.environment.resource());
+    run.log.error(&format!(
+        "{other} was promoted by hand, without what {own} acknowledged, and {own} has nothing of what was written to {other} \
+         since. Choose one, the other is to be replaced by it (hvmail_ha rejoin there). The data of {own}: crm_standby --node {other} \
+         --update on, and off again when {own} is promoted. The data of {other}: crm_attribute --lifetime forever --node {other} \
+         --name {attribute} --delete; then: crm_resource --cleanup --resource {resource}"
+    ));
+    format!(
+        "not promoted: {other} was promoted by hand without what {own} wrote; choose whose data is kept, see the log"
+    )
 }
 
 fn decide(own_name: &str, own: &Position, told: &[Candidate], unheard: &[String]) -> Outcome {

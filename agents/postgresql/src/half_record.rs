@@ -10,11 +10,11 @@ use std::fs;
 use anyhow::{Context, Result};
 use ocf::Run;
 
+use crate::aside::Aside;
 use crate::control::ClusterState;
 use crate::installation::Installation;
 use crate::position::{History, Lsn};
 use crate::record;
-use crate::rejoin;
 use crate::server::Standby;
 use crate::wal;
 
@@ -32,13 +32,11 @@ pub(crate) fn put_aside(run: &Run, installed: &Installation) -> Result<()> {
     if ClusterState::read(&installed.data)? != ClusterState::ShutDownInRecovery {
         return Ok(());
     }
-    let directory = rejoin::directory_aside(installed, timeline, left)?;
+    let aside = Aside::open(installed, timeline, left)?;
     let segments = wal::segments(&installed.data)?.into_iter();
     for (_, path) in segments.filter(|(segment, _)| segment.timeline == timeline && segment.range.end > left.0) {
-        let to = directory.join(path.file_name().unwrap_or_default());
-        // pg_wal may be on another file system.
-        fs::copy(&path, &to).with_context(|| format!("cannot copy {} to {}", path.display(), to.display()))?;
-        rejoin::give(installed, &to)?;
+        // It is copied, for pg_wal may be on another file system.
+        let to = aside.keep(&path)?;
         fs::remove_file(&path).with_context(|| format!("cannot remove {}", path.display()))?;
         run.log.warning(&format!("{} ends in half a record, and was put aside as {}", path.display(), to.display()));
     }

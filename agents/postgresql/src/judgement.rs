@@ -254,7 +254,7 @@ fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
     let lacks = facts.lacks.as_ref().filter(|(_, known)| *known >= SETTLES);
     let lacks = lacks.map(|(author, _)| format!("{author} wrote what this node lacks, so it is not promoted"));
     let paused = standby.paused.then(|| "replay is paused: SELECT pg_wal_replay_resume()".to_owned());
-    let limited = behind.is_some() || facts.disk.is_some();
+    let limited = behind.is_some() || facts.disk.is_some() || standby.paused;
     let fitness = match facts {
         _ if diverged.is_some() || facts.lacks.is_some() => Fitness::Unfit,
         _ if limited => Fitness::Score(LAST_RESORT),

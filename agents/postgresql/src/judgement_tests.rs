@@ -141,7 +141,7 @@ fn everything_that_limits_a_failover_is_said_and_lowers_the_score() {
     let full = Facts { disk: Some("the disk is full".into()), ..following(standby()) };
     is(&full, State::Degraded, "the disk is full", Fitness::Score(LAST_RESORT));
     let paused = following(Standby { paused: true, ..standby() });
-    is(&paused, State::Degraded, "pg_wal_replay_resume", Fitness::Score(STREAMING));
+    is(&paused, State::Degraded, "pg_wal_replay_resume", Fitness::Score(LAST_RESORT));
     let parted = Facts { against_primary: Some(Standing::Diverged(Lsn(0x50))), ..following(standby()) };
     is(&parted, State::Degraded, "parted from the primary at 0/50", Fitness::Unfit);
     let stranger = Facts { rejoin: Rejoin::Rewind, against_primary: Some(Standing::Unrelated), ..following(standby()) };

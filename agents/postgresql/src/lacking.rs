@@ -5,16 +5,18 @@
 //! wait for that node, and goes when the node is known to have everything again.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ocf::Run;
 
+use crate::installation::Version;
 use crate::parameters::{Settings, Sync};
 use crate::peers;
 use crate::peers::Candidate;
 use crate::record;
-use crate::server::{Primary, have_flushed};
+use crate::server::{self, Primary, have_flushed};
 use crate::session::Session;
 use crate::upkeep::wanted_names;
 
@@ -34,6 +36,11 @@ pub(crate) fn of_this_node(run: &Run) -> Result<Option<String>> {
     let own = peers::own_name(run);
     let author = run.cluster().lasting_attribute_of(&own, &attribute(run))?;
     Ok(author.filter(|author| *author != own && !author.is_empty()))
+}
+
+/// Whether `node` lacks what `author` wrote. In doubt it does not.
+pub(crate) fn is_of(run: &Run, node: &str, author: &str) -> bool {
+    run.cluster().lasting_attribute_of(node, &attribute(run)).is_ok_and(|said| said.as_deref() == Some(author))
 }
 
 /// Whether another node lacks what this one wrote, and so nobody has more than this one.
@@ -91,6 +98,7 @@ fn lacking(sync: Sync, known: &[&str], streaming: &[&str], told: &Told) -> Vec<S
 pub(crate) fn unmark(
     run: &Run,
     settings: &Settings,
+    data: &Path,
     primary: &Primary,
     streaming: &[&str],
     session: &mut Session,
@@ -104,6 +112,10 @@ pub(crate) fn unmark(
     let in_force = primary.sync_names == wanted_names(settings, &own, streaming)
         && primary.standbys.iter().any(|standby| standby.synchronous);
     if waiting.is_empty() || !(settings.sync == Sync::Off || in_force) {
+        return Ok(());
+    }
+    if settings.sync != Sync::Off && !server::commits_wait(session, Version::read(data)?)? {
+        run.log.debug("the server has not taken up for whom commits wait; asked again by the next monitor");
         return Ok(());
     }
     let patience = run.deadline.at_most(CATCHES_UP);

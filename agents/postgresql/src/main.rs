@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use ocf::{About, Action, Agent, Done, Found, Notification, Run, Values};
 
 mod about;
+mod aside;
 mod base_backup;
 mod configuration;
 mod contact;

@@ -19,13 +19,14 @@ use crate::position::{History, Position};
 use crate::record::{self, Role};
 use crate::server::{self, Primary, Said};
 use crate::session::Session;
-use crate::survey::{Disk, Survey, disk};
+use crate::survey::{Disk, Survey, disk, started};
 use crate::upkeep;
 
 pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
-    if settings.place_is_wrong {
+    if settings.place_is_wrong && started(run).is_none() {
         let wrong = settings.wrong.clone().unwrap_or_default();
-        return Err(Failure::generic(format!("{wrong}; without it nobody can tell where the server is")));
+        let reason = format!("{wrong}; without it nothing is started, and no server that was started here runs");
+        return Ok(Finding::because_of(State::NotRunning, &[reason]));
     }
     let mut survey = Survey::of_monitor(run, settings)?;
     let facts = facts(run, settings, &mut survey);

@@ -25,7 +25,7 @@ pub(crate) fn notify(run: &Run, settings: &Settings, notification: &Notification
             let gone: Vec<String> =
                 notification.stop.iter().map(|instance| instance.node.clone()).filter(|node| *node != own).collect();
             if !gone.is_empty() {
-                let_go(run, settings, &gone);
+                let_go(run, settings, &gone, notification.when);
             }
         }
         (when, operation) => run.log.debug(&format!("{when:?} {operation:?}: nothing to do")),
@@ -51,7 +51,7 @@ fn tell_position(run: &Run, settings: &Settings) {
 }
 
 /// The cluster knows that a standby is gone long before its connection times out; commits that wait for it need not.
-fn let_go(run: &Run, settings: &Settings, gone: &[String]) {
+fn let_go(run: &Run, settings: &Settings, gone: &[String], when: When) {
     // What somebody else has promoted has nothing to tell of the others.
     if record::role(&run.store) == Some(Role::Unpromoted) {
         return;
@@ -60,7 +60,11 @@ fn let_go(run: &Run, settings: &Settings, gone: &[String]) {
     let (Some(Said::Primary(primary)), Some(session)) = (survey.said().cloned(), survey.session.as_mut()) else {
         return;
     };
-    if let Err(error) = upkeep::of_primary(run, settings, &survey.data, &primary, session, gone) {
+    let mut done = upkeep::of_primary(run, settings, &survey.data, &primary, session, gone);
+    if when == When::Post {
+        done = done.and_then(|()| upkeep::disconnect(session, gone));
+    }
+    if let Err(error) = done {
         run.log.warning(&format!("{error:#}"));
     }
 }

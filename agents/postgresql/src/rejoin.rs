@@ -1,14 +1,15 @@
 //! An old primary that has written what the new one does not have: refused with the command that mends it, rewound, or
 //! replaced by a base backup.
 
-use std::fs::{self, DirBuilder, File};
-use std::os::unix::fs::{DirBuilderExt, chown};
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use ocf::{Deadline, Failure, Kind, Run};
 
+use crate::aside::{Aside, open_plain};
 use crate::base_backup;
 use crate::configuration::{self, source};
 use crate::installation::Installation;
@@ -28,6 +29,9 @@ const NODES_OWN: [&str; 4] = ["postgresql.conf", "postgresql.auto.conf", "pg_hba
 /// A primary that was promoted a moment ago writes its new timeline into its control file with the next checkpoint, and
 /// pg_rewind before 16 does not believe it earlier.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
+
+/// A program that takes long is heard of so often.
+const PROGRESS: Duration = Duration::from_secs(10);
 
 /// There while a rewind is under way: a directory that it left half-way must never be started.
 fn marker(data: &Path) -> PathBuf {
@@ -156,13 +160,13 @@ fn rewound(run: &Run, settings: &Settings, installed: &Installation, source: &st
     let own_files = own_files(&installed.data);
     dry_run(run, installed, source)?;
     let set = || -> Result<()> {
-        File::create(&marker)?.sync_all()?;
+        File::create_new(&marker)?.sync_all()?;
         Ok(File::open(marker.parent().context("a marker in no directory")?)?.sync_all()?)
     };
     set().with_context(|| format!("cannot write {}", marker.display()))?;
     // Whoever asks after an interruption is to be told of what there is then.
     permission::note_parted(run, Loss::HalfRewound);
-    let output = rewind(installed, source, &["--progress"]).run_telling(run.deadline, &mut |line| run.log.step(line));
+    let output = rewind(installed, source, &["--progress"]).run_telling(run.deadline, &mut progress(run, "pg_rewind"));
     let output = output.and_then(|output| output.success("pg_rewind"));
     for (path, content) in own_files {
         configuration::place(installed, &path, &content)?;
@@ -176,6 +180,18 @@ fn rewound(run: &Run, settings: &Settings, installed: &Installation, source: &st
     forget_marker(&installed.data)?;
     run.log.info("pg_rewind has taken back what only this node had");
     launch::as_standby(run, settings, installed)
+}
+
+/// Has the log show how far a program is, and not each of its lines.
+pub(crate) fn progress(run: &Run, program: &str) -> impl FnMut(&str) {
+    let mut silent = Deadline::after(Duration::ZERO);
+    move |line| {
+        run.log.step(line);
+        if silent.passed() && !line.trim().is_empty() {
+            run.log.info(&format!("{program}: {}", line.trim()));
+            silent = Deadline::after(PROGRESS);
+        }
+    }
 }
 
 pub(crate) fn forget_marker(data: &Path) -> Result<()> {
@@ -215,40 +231,32 @@ fn rewind(installed: &Installation, source: &str, more: &[&str]) -> ocf::Program
 }
 
 pub(crate) fn own_files(data: &Path) -> Vec<(PathBuf, Vec<u8>)> {
-    let plain = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|facts| facts.is_file());
-    let paths = NODES_OWN.iter().map(|name| data.join(name)).filter(plain);
-    paths.filter_map(|path| fs::read(&path).ok().map(|content| (path, content))).collect()
-}
-
-/// The directory for the log of a timeline from that place on.
-pub(crate) fn directory_aside(installed: &Installation, timeline: u32, left: Lsn) -> Result<PathBuf> {
-    let name = format!("timeline-{timeline}-from-{}", left.to_string().replace('/', "-"));
-    let directory = beside(&installed.data, "diverged").join(name);
-    let made = DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-    made.with_context(|| format!("cannot make {}", directory.display()))?;
-    give(installed, &directory).map(|()| directory)
-}
-
-/// Makes it the server's user's.
-pub(crate) fn give(installed: &Installation, path: &Path) -> Result<()> {
-    let (user, group) = (installed.user.uid.as_raw(), installed.user.gid.as_raw());
-    chown(path, Some(user), Some(group)).with_context(|| format!("cannot give {} to its user", path.display()))
+    let read = |path: &Path| -> Result<Vec<u8>> {
+        let mut content = Vec::new();
+        open_plain(path)?.read_to_end(&mut content)?;
+        Ok(content)
+    };
+    let paths = NODES_OWN.iter().map(|name| data.join(name));
+    paths.filter_map(|path| read(&path).ok().map(|content| (path, content))).collect()
 }
 
 /// Copies the log from the place where the ways part: what was acknowledged here and nowhere else is in it, for whoever
 /// wants to look with pg_waldump.
 fn keep_aside(run: &Run, installed: &Installation, own: &Position, standing: Standing) -> Result<()> {
-    let Standing::Diverged(left) = standing else { return Ok(()) };
-    let directory = directory_aside(installed, own.timeline, left)?;
+    let left = match standing {
+        Standing::Diverged(left) => left,
+        // Nobody can tell where they parted: all that there is.
+        Standing::Unrelated => Lsn(0),
+        _ => return Ok(()),
+    };
+    let aside = Aside::open(installed, own.timeline, left)?;
     let mut kept = 0;
     for (segment, path) in wal::segments(&installed.data)? {
         if segment.timeline == own.timeline && segment.range.end > left.0 {
-            let to = directory.join(path.file_name().unwrap_or_default());
-            fs::copy(&path, &to).with_context(|| format!("cannot copy {} to {}", path.display(), to.display()))?;
-            give(installed, &to)?;
+            aside.keep(&path)?;
             kept += 1;
         }
     }
-    run.log.warning(&format!("{kept} files of log that only this node has are kept in {}", directory.display()));
+    run.log.warning(&format!("{kept} files of log that only this node has are kept in {}", aside.path().display()));
     Ok(())
 }

@@ -258,6 +258,19 @@ pub(crate) fn have_flushed(session: &mut Session, lsn: Lsn) -> Result<Vec<String
     Ok(ask(session, &sql)?.into_iter().filter_map(|row| row.into_iter().next().flatten()).collect())
 }
 
+/// Whether commits wait for the standbys that this session is told of. The checkpointer is who has them wait, when it has
+/// read the configuration (SyncRepUpdateSyncStandbysDefined, syncrep.c), and amid a checkpoint in haste it reads none, such
+/// as that of a promotion (CheckpointWriteDelay, checkpointer.c). Where it waits for work or between two writes it has. That
+/// is shown from version 10 on, the second from 14 on; before 10 a checkpoint has it read.
+pub(crate) fn commits_wait(session: &mut Session, version: Version) -> Result<bool> {
+    if !version.says_wal() {
+        return ask(session, "CHECKPOINT").map(|_| true);
+    }
+    let sql = "SELECT coalesce(bool_or(wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay')), false)::text \
+               FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+    Ok(one(session, sql)? == "true")
+}
+
 /// Asks, and turns trouble into a sentence.
 pub(crate) fn ask(session: &mut Session, sql: &str) -> Result<Rows> {
     session.ask(sql).map_err(|trouble| match trouble {

@@ -67,7 +67,7 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
 }
 
 /// How fit it is before it has streamed: by what the nodes are known to have, and by what the server was.
-fn score(run: &Run, settings: &Settings, was_primary: bool) -> Result<i32> {
+pub(crate) fn score(run: &Run, settings: &Settings, was_primary: bool) -> Result<i32> {
     // First, for it holds whether or not the cluster can be asked.
     if was_primary {
         record::note_was_primary(&run.store)?;

@@ -13,18 +13,19 @@ use crate::peers;
 use crate::postmaster::{self, Processes};
 use crate::record;
 use crate::supervise;
-use crate::survey::{forget_server, place};
+use crate::survey::{forget_server, place, started};
 
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 /// A long shutdown says so this often.
 const PROGRESS: Duration = Duration::from_secs(10);
 
 pub(crate) fn stop(run: &Run, settings: &Settings) -> Done {
-    if settings.place_is_wrong {
+    if settings.place_is_wrong && started(run).is_none() {
         let wrong = settings.wrong.clone().unwrap_or_default();
-        return Err(Failure::generic(format!("{wrong}; without it nobody can tell which server to stop")));
+        run.log.warning(&format!("{wrong}; no server that was started here runs, so there is none to stop"));
+    } else {
+        shut_down(run, settings, &place(run, settings))?;
     }
-    shut_down(run, settings, &place(run, settings))?;
     record::forget(&run.store)?;
     run.cluster().promotion_score(None);
     peers::withdraw_history(run);
@@ -44,7 +45,7 @@ pub(crate) fn shut_down(run: &Run, settings: &Settings, data: &Path) -> Done {
     let (fast, immediate) = settings.stop_times(run.deadline.remaining());
     // Signals as the server takes them: documentation, "Shutting Down the Server".
     for (signal, time, word) in [(Signal::SIGINT, fast, "a fast"), (Signal::SIGQUIT, immediate, "an immediate")] {
-        let Processes::Postmaster(file) = Processes::of(data)? else { break };
+        let Processes::Postmaster(file) = look(run, data)? else { break };
         if postmaster::signal(file.pid, signal)? {
             run.log.step(&format!("process {} is told {word} shutdown", file.pid));
         }
@@ -64,11 +65,20 @@ pub(crate) fn shut_down(run: &Run, settings: &Settings, data: &Path) -> Done {
     Ok(())
 }
 
+/// What runs. Where the disk does not give the pid file there is no telling who the postmaster is, and all are ended alike.
+fn look(run: &Run, data: &Path) -> Result<Processes> {
+    Processes::of(data).or_else(|error| {
+        run.log.warning(&format!("{error:#}"));
+        let left = postmaster::all_in(data)?;
+        Ok(if left.is_empty() { Processes::None } else { Processes::Stray(left) })
+    })
+}
+
 /// Whether the postmaster ended in time.
 fn await_end(run: &Run, data: &Path, deadline: Deadline, word: &str) -> Result<bool> {
     let mut told = Deadline::after(PROGRESS);
     loop {
-        if !matches!(Processes::of(data)?, Processes::Postmaster(_)) {
+        if !matches!(look(run, data)?, Processes::Postmaster(_)) {
             return Ok(true);
         }
         if told.passed() {
@@ -88,7 +98,7 @@ fn await_end(run: &Run, data: &Path, deadline: Deadline, word: &str) -> Result<b
 /// postmaster that is gone end by themselves as a rule (PostmasterIsAlive), and are given a moment for it.
 fn end_by_force(run: &Run, data: &Path) -> Result<()> {
     let grace = run.deadline.at_most(Duration::from_secs(1));
-    while matches!(Processes::of(data)?, Processes::Stray(_)) && grace.sleep(LOOK_AGAIN) {}
+    while matches!(look(run, data)?, Processes::Stray(_)) && grace.sleep(LOOK_AGAIN) {}
     loop {
         let left = postmaster::all_in(data)?;
         if left.is_empty() {

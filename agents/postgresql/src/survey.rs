@@ -29,8 +29,12 @@ const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// The data directory as its processes have it, without symbolic links. A server that was started and lives says itself
 /// where it stands: its directory may have been renamed, or another file system been mounted over it.
 pub(crate) fn place(run: &Run, settings: &Settings) -> PathBuf {
-    let started = run.store.read(STARTED).ok().flatten().and_then(|text| postmaster::place_of(&text));
-    started.unwrap_or_else(|| fs::canonicalize(&settings.datadir).unwrap_or_else(|_| settings.datadir.clone()))
+    started(run).unwrap_or_else(|| fs::canonicalize(&settings.datadir).unwrap_or_else(|_| settings.datadir.clone()))
+}
+
+/// Where the server stands that this instance started, if it lives.
+pub(crate) fn started(run: &Run) -> Option<PathBuf> {
+    run.store.read(STARTED).ok().flatten().and_then(|text| postmaster::place_of(&text))
 }
 
 /// Remembers the server that runs in the directory.

@@ -32,7 +32,7 @@ pub(crate) fn of_primary(
         primary.streaming().into_iter().filter(|name| !gone.iter().any(|one| one == name)).collect();
     lacking::mark(run, settings, &streaming)?;
     set_synchronous(run, settings, data, primary, &streaming)?;
-    lacking::unmark(run, settings, primary, &streaming, session)?;
+    lacking::unmark(run, settings, data, primary, &streaming, session)?;
     if settings.use_slots {
         keep_slots(run, settings, primary, session)?;
     }
@@ -144,6 +144,14 @@ fn take_mark_over(run: &Run, settings: &Settings, data: &Path, standby: &Standby
 
 fn drop_slot(session: &mut Session, slot: &Slot) -> Result<()> {
     ask(session, &format!("SELECT pg_drop_replication_slot({})", quoted(&slot.name))).map(drop)
+}
+
+/// Ends the connections of standbys that are gone. Where the power was cut nothing else does before wal_sender_timeout, and
+/// a monitor would have commits wait for such a standby again.
+pub(crate) fn disconnect(session: &mut Session, gone: &[String]) -> Result<()> {
+    let names = gone.iter().map(|node| quoted(node)).collect::<Vec<_>>().join(", ");
+    let sql = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_replication WHERE application_name IN ({names})");
+    ask(session, &sql).map(drop)
 }
 
 /// Takes up changed parameters, without a restart.

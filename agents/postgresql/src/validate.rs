@@ -5,6 +5,7 @@ use ocf::{Failure, Run};
 use crate::hosts::Hosts;
 use crate::installation::Installation;
 use crate::parameters::{Settings, Sync};
+use crate::peers;
 
 /// What the table cannot say of the parameters.
 pub(crate) fn validate_parameters(settings: &Settings) -> Result<(), Failure> {
@@ -28,5 +29,13 @@ pub(crate) fn validate(run: &Run, settings: &Settings) -> Result<Installation, F
     let installed = Installation::find(settings)?;
     installed.check_directory()?;
     installed.check_programs(run)?;
+    let others = settings.hosts.others(&peers::own_name(run));
+    if !installed.version.says_wal() && others.len() > 1 {
+        let (version, others) = (installed.version, others.join(", "));
+        return Err(Failure::not_configured(format!(
+            "a standby of PostgreSQL {version} looks for its primary in one place, and primary_hosts names {others}: give one \
+             address that moves with the primary"
+        )));
+    }
     Ok(installed)
 }

@@ -127,6 +127,7 @@ pub(crate) const CHECKS: &[Check] = &[
             "postgresql_replication",
             "postgresql_roles",
             "postgresql_versions",
+            "postgresql_waits",
         ]),
     },
     Check {

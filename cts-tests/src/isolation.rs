@@ -78,7 +78,7 @@ pub fn enter(isolation: Isolation, body: impl FnOnce() -> Result<()>) -> Result<
                 PREPARED[usize::from(guests)].get_or_init(|| prepare().map_err(|error| format!("{error:#}")));
             prepared.as_ref().map_err(|reason| anyhow!("{reason}"))?;
             // What a program does is measured, or shown.
-            let company = if is_program() { Company::None } else { Company::Another };
+            let company = if is_program() { Company::None } else { Company::Others };
             let lock = machine_lock::lock(guests, company)?;
             if guests {
                 Image::build()?;

@@ -1,4 +1,4 @@
-//! How many clusters run on this machine at once: two, of which one is of guests, or a single one that is measured.
+//! How many clusters run on this machine at once: three, where one of guests counts for two, or a single one that is measured.
 //!
 //! A cluster of nodes waits most of the time, and one of emulated guests uses a processor; more than these would slow each other
 //! into false fencing on two processors.
@@ -18,10 +18,12 @@ use nix::sys::stat::{major, minor};
 use crate::process;
 
 /// A lock for each cluster that may run, on what is on every machine: a file made for it could be taken away, or be a link.
-const PLACES: [&str; 2] = ["/run/lock", "/run"];
+const PLACES: [&str; 3] = ["/run/lock", "/run", "/tmp"];
 
-/// The lock of the one of guests.
+/// The lock of the one of guests, and which of the others it takes besides. Whoever takes several takes them in their order,
+/// so that nobody waits in a circle.
 const GUESTS: &str = "/dev";
+const OF_GUESTS: usize = 2;
 
 /// How often a lock that is held is tried again: flock(2) waits for one, not for any of two.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -29,23 +31,21 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// What else may run on the machine meanwhile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Company {
-    /// Another cluster.
-    Another,
+    /// Other clusters.
+    Others,
     /// None: something is measured, or shown.
     None,
 }
 
 /// Waits until a cluster may run, of guests or of nodes, and says for whom it waits. It may as long as the result lives.
 pub(crate) fn lock(guests: bool, company: Company) -> Result<Vec<Flock<File>>> {
-    let mut held = Vec::new();
-    if guests {
-        held.push(any_of(&[GUESTS])?);
-    }
-    match company {
-        Company::Another => held.push(any_of(&PLACES)?),
-        Company::None => PLACES.iter().try_for_each(|place| any_of(&[place]).map(|lock| held.push(lock)))?,
-    }
-    Ok(held)
+    let places = match company {
+        Company::None => &PLACES[..],
+        Company::Others if guests => &PLACES[..OF_GUESTS],
+        Company::Others => return Ok(vec![any_of(&[PLACES[2], PLACES[1], PLACES[0]])?]),
+    };
+    let guests = guests.then_some(&GUESTS);
+    guests.into_iter().chain(places).map(|place| any_of(&[place])).collect()
 }
 
 fn any_of(paths: &[&str]) -> Result<Flock<File>> {

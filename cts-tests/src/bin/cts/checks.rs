@@ -8,7 +8,9 @@ pub(crate) enum Kind {
     Units,
     /// These files of cts-tests/tests.
     Tests(&'static [&'static str]),
-    /// The same, which wait most of the time, for clusters above all: two such checks run at once.
+    /// The same, in virtual machines, which need a processor for themselves.
+    Guests(&'static [&'static str]),
+    /// The same, which wait most of the time, for clusters above all: several such checks run at once.
     Clusters(&'static [&'static str]),
 }
 
@@ -22,7 +24,7 @@ pub(crate) struct Check {
     pub(crate) kind: Kind,
 }
 
-/// In the order in which they begin: what fails quickly comes first, and of the clusters what takes longest.
+/// In the order in which they begin: what fails quickly comes first, and of the rest what takes longest.
 pub(crate) const CHECKS: &[Check] = &[
     Check { name: "fmt", about: "the code is formatted", kind: Kind::Cargo(&["fmt", "--all", "--check"]) },
     Check {
@@ -42,20 +44,30 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check { name: "unit", about: "the tests inside the crates", kind: Kind::Units },
     Check {
-        name: "metadata",
-        about: "meta-data and man page: files, schemas, and what crm, pcs and crm_resource read",
-        kind: Kind::Tests(&["metadata"]),
-    },
-    Check {
         name: "fuzz",
         about: "the seeds of the fuzz targets, and mutations of them",
         kind: Kind::Tests(&["fuzz_seeds"]),
     },
-    Check { name: "ocf-tester", about: "ocf-tester prints nothing but success", kind: Kind::Tests(&["ocf_tester"]) },
     Check {
         name: "vm-cluster",
         about: "everything that can happen to a pair with DRBD, and the whole chain behind it, in virtual machines",
-        kind: Kind::Clusters(&["drbd_cluster", "drbd_chain"]),
+        kind: Kind::Guests(&["drbd_cluster", "drbd_chain"]),
+    },
+    Check {
+        name: "vm",
+        about: "ocf:greenarrow:drbd with a real DRBD in virtual machines, by hand; the rig itself",
+        kind: Kind::Guests(&["vm_rig", "drbd_by_hand"]),
+    },
+    Check {
+        name: "hvmail-ha",
+        about: "what the operator types, in real clusters with everything, while clients are served",
+        kind: Kind::Clusters(&[
+            "hvmail_ha_boot",
+            "hvmail_ha_configure",
+            "hvmail_ha_move",
+            "hvmail_ha_rejoin",
+            "hvmail_ha_status",
+        ]),
     },
     Check {
         name: "postgresql-cluster",
@@ -71,25 +83,14 @@ pub(crate) const CHECKS: &[Check] = &[
         ]),
     },
     Check {
-        name: "cluster",
-        about: "every scenario with the agents, as promotable clones and as plain resources, and what can harm them",
-        kind: Kind::Clusters(&["primary_ips_cluster", "primary_ips_standby", "services_cluster", "services_harm"]),
+        name: "services-cluster",
+        about: "every scenario with services, as promotable clones and as plain resources, and what can harm them",
+        kind: Kind::Clusters(&["services_cluster", "services_harm"]),
     },
     Check {
-        name: "hvmail-ha",
-        about: "what the operator types, in real clusters with everything, while clients are served",
-        kind: Kind::Clusters(&[
-            "hvmail_ha_boot",
-            "hvmail_ha_configure",
-            "hvmail_ha_move",
-            "hvmail_ha_rejoin",
-            "hvmail_ha_status",
-        ]),
-    },
-    Check {
-        name: "vm",
-        about: "ocf:greenarrow:drbd with a real DRBD in virtual machines, by hand; the rig itself",
-        kind: Kind::Clusters(&["vm_rig", "drbd_by_hand"]),
+        name: "primary-ips-cluster",
+        about: "every scenario with primary-ips, as a promotable clone and as a plain resource",
+        kind: Kind::Clusters(&["primary_ips_cluster", "primary_ips_standby"]),
     },
     Check {
         name: "namespace",
@@ -112,6 +113,11 @@ pub(crate) const CHECKS: &[Check] = &[
         ]),
     },
     Check {
+        name: "metadata",
+        about: "meta-data and man page: files, schemas, and what crm, pcs and crm_resource read",
+        kind: Kind::Clusters(&["metadata"]),
+    },
+    Check {
         name: "rig",
         about: "the test rig and its scenarios, proved with ocf:heartbeat:IPaddr2 and ocf:pacemaker:Stateful",
         kind: Kind::Clusters(&["node", "daemontools", "rig"]),
@@ -130,6 +136,7 @@ pub(crate) const CHECKS: &[Check] = &[
             "postgresql_waits",
         ]),
     },
+    Check { name: "ocf-tester", about: "ocf-tester prints nothing but success", kind: Kind::Clusters(&["ocf_tester"]) },
     Check {
         name: "rpm",
         about: "the package: built, linted, installed, used and removed in a node",
@@ -149,8 +156,7 @@ mod tests {
             let is_target =
                 path.extension().is_some_and(|extension| extension == "rs") || path.join("main.rs").exists();
             let target = path.file_stem().unwrap().to_str().unwrap();
-            let named =
-                |kind: &Kind| matches!(kind, Kind::Tests(files) | Kind::Clusters(files) if files.contains(&target));
+            let named = |kind: &Kind| matches!(kind, Kind::Tests(files) | Kind::Guests(files) | Kind::Clusters(files) if files.contains(&target));
             assert!(!is_target || CHECKS.iter().any(|check| named(&check.kind)), "no check runs {target}");
         }
     }

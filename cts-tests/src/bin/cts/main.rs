@@ -33,34 +33,43 @@ fn main() -> Result<ExitCode> {
     let chosen = chosen(&arguments.get_many("name").unwrap_or_default().cloned().collect::<Vec<String>>())?;
     ensure!(geteuid().is_root(), "the checks start clusters and install packages: run this as root (or with sudo -E)");
     let rigs = [packages::GUEST, packages::HYPERVISOR, packages::SSH].concat();
-    let clusters = chosen.iter().any(|check| matches!(check.kind, Kind::Clusters(_)));
+    let clusters = chosen.iter().any(|check| matches!(check.kind, Kind::Guests(_) | Kind::Clusters(_)));
     // All at once: apt-get has a lock, and checks that run at the same time would meet there.
     let rigs = if clusters { rigs.as_slice() } else { &[] };
     packages::require(&[packages::CLUSTER, packages::CHECKS, rigs].concat())?;
     if chosen.iter().any(|check| check.name == "deny") {
         require_cargo_deny()?;
     }
+    let (guests, others): (Vec<_>, Vec<_>) =
+        chosen.into_iter().partition(|check| matches!(check.kind, Kind::Guests(_)));
     let (clusters, others): (Vec<_>, Vec<_>) =
-        chosen.into_iter().partition(|check| matches!(check.kind, Kind::Clusters(_)));
+        others.into_iter().partition(|check| matches!(check.kind, Kind::Clusters(_)));
     let mut outcomes = others.into_iter().map(|check| run(check, "")).collect::<Result<Vec<_>>>()?;
-    outcomes.extend(two_at_a_time(&clusters)?);
+    outcomes.extend(side_by_side(&guests, &clusters)?);
     Ok(summary(&outcomes))
 }
 
-/// Runs them in their order, so that two are at work as long as there are two. What they print is told apart by their names.
-fn two_at_a_time(checks: &[&'static Check]) -> Result<Vec<Outcome>> {
+/// Runs the guests' checks one after the other and beside them one of the clusters', then three of those at once, which is
+/// what two processors bear. What they print is told apart by their names.
+fn side_by_side(guests: &[&'static Check], clusters: &[&'static Check]) -> Result<Vec<Outcome>> {
+    let told_apart = |check: &'static Check| {
+        let margin = if guests.len() + clusters.len() > 1 { format!("{:18} | ", check.name) } else { String::new() };
+        run(check, &margin)
+    };
     let next = AtomicUsize::new(0);
     let work = || {
         let mut outcomes = Vec::new();
-        while let Some(check) = checks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let margin = if checks.len() > 1 { format!("{:18} | ", check.name) } else { String::new() };
-            outcomes.push(run(check, &margin)?);
+        while let Some(check) = clusters.get(next.fetch_add(1, Ordering::Relaxed)) {
+            outcomes.push(told_apart(check)?);
         }
         Ok(outcomes)
     };
     let finished: Vec<Result<_>> = thread::scope(|scope| {
-        let workers = [(); 2].map(|()| scope.spawn(work));
-        workers.into_iter().map(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        let beside = scope.spawn(work);
+        let in_guests = guests.iter().map(|check| told_apart(check)).collect();
+        let rest = [beside, scope.spawn(work), scope.spawn(work)];
+        let rest = rest.map(|one| one.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        rest.into_iter().chain([in_guests]).collect()
     });
     Ok(finished.into_iter().collect::<Result<Vec<Vec<_>>>>()?.into_iter().flatten().collect())
 }

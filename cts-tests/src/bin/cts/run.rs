@@ -60,7 +60,7 @@ fn arguments(kind: &Kind) -> Vec<&'static str> {
     match kind {
         Kind::Cargo(arguments) => arguments.to_vec(),
         Kind::Units => [&["test", "--workspace", "--lib", "--bins"][..], &TESTS].concat(),
-        Kind::Tests(files) | Kind::Clusters(files) => {
+        Kind::Tests(files) | Kind::Guests(files) | Kind::Clusters(files) => {
             let files: Vec<_> = files.iter().flat_map(|file| ["--test", *file]).collect();
             [&["test", "--package", "cts-tests"][..], &files, &TESTS].concat()
         }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cts_tests::cluster::{Cluster, SETTLE};
+use cts_tests::fence::SOCKET_IN_NODE;
 use cts_tests::postgres::{Server, USUAL};
 use cts_tests::postgres_pair::{Pair, with_cluster};
 use cts_tests::wait;
@@ -73,7 +74,8 @@ fn is_given_up(pair: &Pair) -> Result<()> {
 /// to choose. The log says how.
 fn is_promoted_by_hand(pair: &Pair) -> Result<()> {
     let (old, standby) = dies_after_writing_alone(pair)?;
-    standby.control(&["promote", "-w"])?;
+    // The refusal has Pacemaker restart the server.
+    wait::until("a promotion by hand", SETTLE, wait::TOOL, || Ok(standby.control(&["promote"]).is_ok()))?;
     let demoted = || Ok(standby.sql("SELECT pg_is_in_recovery()").is_ok_and(|answer| answer == "t"));
     wait::until("the standby to be demoted again", SETTLE, wait::TOOL, demoted)?;
     let node = pair.cluster.node(&old.name)?;
@@ -102,12 +104,38 @@ fn is_promoted_by_hand(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
+/// The nodes lose sight of each other, and only the standby's fencing works, and takes longer than the primary believes in the
+/// standby's connection. Clients reach the primary all the time.
+fn only_the_standby_fences(pair: &Pair) -> Result<()> {
+    let (old, standbys) = pair.primary()?;
+    let (old, standby) = (old.clone(), standbys[0].clone());
+    let late = format!("fence-{}", old.name);
+    let delay = |deed: &[&str]| pair.cluster.tool(&[&["crm_resource", "--resource", &late], deed].concat()).map(drop);
+    delay(&["--set-parameter", "pcmk_delay_base", "--parameter-value", "20s"])?;
+    pair.cluster.wait_idle()?;
+    let node = pair.cluster.node(&old.name)?;
+    let away = format!("{SOCKET_IN_NODE}.away");
+    node.text(&["mv", SOCKET_IN_NODE, &away])?;
+    pair.cluster.nodes.iter().try_for_each(|node| node.part())?;
+    let held = format!("commits still wait for {}: the cluster has lost it", standby.name);
+    wait::until("commits to wait", SETTLE, wait::TOOL, || Ok(pair.log(&old)?.contains(&held)))?;
+    let promoted = || Ok(pair.primary().is_ok_and(|(primary, _)| primary.name == standby.name));
+    wait::until("the standby to be promoted", SETTLE, wait::TOOL, promoted)?;
+    ensure!(pair.lost()? == 0, "acknowledged rows are lost");
+    delay(&["--delete-parameter", "pcmk_delay_base"])?;
+    node.power_on()?;
+    node.text(&["mv", &away, SOCKET_IN_NODE])?;
+    node.start_cluster()?;
+    pair.healthy()
+}
+
 #[test]
 fn a_standby_that_lacks_what_the_primary_wrote_alone_waits_for_it() -> Result<()> {
     with_cluster(USUAL, || {
         let stays_off = Cluster::builder(2).restart_after(None);
         let pair = Pair::on(stays_off, USUAL, &[("sync", "prefer"), ("rejoin", "rewind")], |_| Ok(()))?;
         pair.play("a standby that lacks rows waits for the primary", waits_for_the_primary)?;
+        pair.play("a partition in which only the standby fences", only_the_standby_fences)?;
         pair.play("a standby that lacks rows is promoted by hand", is_promoted_by_hand)?;
         pair.play("what the primary wrote alone is given up", is_given_up)
     })

@@ -153,6 +153,17 @@ impl Cluster<'_> {
         Ok(values.into_iter().next().map(|(_, value)| value))
     }
 
+    /// Whether the cluster has lost `node` and has not fenced it yet: it may be at work still, and may be the one that fences.
+    pub fn is_unclean(&self, node: &str) -> Result<bool> {
+        if !self.environment.by_pacemaker() || !cluster_runs() {
+            return Ok(false);
+        }
+        let words = ["--one-shot", "--output-as=xml", "--exclude=all", "--include=nodes"];
+        let output = self.run(Program::new("crm_mon").args(words))?;
+        let answer = output.success("crm_mon").and_then(|output| unclean_in(&output.stdout, node));
+        answer.with_context(|| format!("whether the cluster has lost node {node} is not known"))
+    }
+
     /// Forgets what was sent and heard: a stopped instance has said nothing.
     pub fn forget(&self) {
         for kind in [SENT, HEARD] {
@@ -181,24 +192,36 @@ fn owned((node, value): (&str, &str)) -> (String, String) {
 
 /// The `host`, which crm_attribute leaves out, and the `value` of each `<attribute>` in the XML of Pacemaker's tools.
 fn attributes_in(xml: &str) -> Result<Vec<(Option<String>, String)>> {
+    let found = elements_in(xml, "attribute", ["host", "value"])?.into_iter();
+    Ok(found.filter_map(|[host, value]| Some((host, value?))).collect())
+}
+
+/// Whether crm_mon's list has the node as unclean (crm_mon-2.XX.rng, attribute `unclean` of `<node>`).
+fn unclean_in(xml: &str, node: &str) -> Result<bool> {
+    let nodes = elements_in(xml, "node", ["name", "unclean"])?;
+    let own = nodes.into_iter().find(|[name, unclean]| name.as_deref() == Some(node) && unclean.is_some());
+    let [_, unclean] = own.with_context(|| format!("the cluster has no node {node}"))?;
+    Ok(unclean.as_deref() == Some("true"))
+}
+
+/// Two attributes of each element of this name.
+fn elements_in(xml: &str, tag: &str, names: [&str; 2]) -> Result<Vec<[Option<String>; 2]>> {
     let mut reader = quick_xml::Reader::from_str(xml);
-    let mut values = Vec::new();
+    let mut found = Vec::new();
     loop {
         let element = match reader.read_event().context("the answer is not XML")? {
             Event::Start(element) | Event::Empty(element) => element,
-            Event::Eof => return Ok(values),
+            Event::Eof => return Ok(found),
             _ => continue,
         };
-        if element.name().as_ref() != "attribute" {
+        if element.name().as_ref() != tag {
             continue;
         }
         let text = |name: &str| -> Result<Option<String>> {
             let Some(attribute) = element.try_get_attribute(name)? else { return Ok(None) };
             Ok(Some(attribute.normalized_value(quick_xml::XmlVersion::Implicit1_0)?.into_owned()))
         };
-        if let Some(value) = text("value")? {
-            values.push((text("host")?, value));
-        }
+        found.push([text(names[0])?, text(names[1])?]);
     }
 }
 
@@ -292,6 +315,15 @@ mod tests {
         let xml = "<pacemaker-result api-version=\"2.25\" request=\"crm_attribute\">\n\
                    <attribute name=\"pg-lacks\" value=\"n1\" scope=\"nodes\"/><status code=\"0\" message=\"OK\"/></pacemaker-result>";
         assert_eq!(attributes_in(xml).unwrap(), [(None, "n1".to_owned())]);
+    }
+
+    #[test]
+    fn answers_of_crm_mon_are_read() {
+        let xml = "<pacemaker-result api-version=\"2.25\" request=\"crm_mon\"><nodes>\
+                   <node name=\"n1\" id=\"1\" online=\"true\" unclean=\"false\"/>\
+                   <node name=\"n2\" id=\"2\" online=\"false\" unclean=\"true\"/></nodes></pacemaker-result>";
+        assert_eq!(["n1", "n2"].map(|node| unclean_in(xml, node).unwrap()), [false, true]);
+        assert!(unclean_in(xml, "n3").is_err() && unclean_in("crm_mon: Connection failed", "n1").is_err());
     }
 
     #[test]

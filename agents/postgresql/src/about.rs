@@ -8,7 +8,7 @@ pub(crate) const ABOUT: About = About {
     provider: "greenarrow",
     name: "postgresql",
     version: env!("CARGO_PKG_VERSION"),
-    revised: "2026-11-24",
+    revised: "2026-11-27",
     short: "Manages a PostgreSQL primary and its standbys",
     long: LONG,
     parameters: PARAMETERS,
@@ -105,13 +105,14 @@ wrong or missing password, a password file that others may read and another data
 
 const SCORE: &str = "\
 100 the primary; 55 a server that was the primary when it went down, after its start; 50 a standby that streams; 40 one that \
-streamed and does not see its primary; 5 one that has not streamed since its start, is farther behind than maxlag, or whose \
-disk is nearly full; -1000000, which no constraint overrides, \
+streamed and does not see its primary; 5 one that has not streamed since its start, is farther behind than maxlag, whose \
+replay is paused, or whose disk is nearly full; -1000000, which no constraint overrides, \
 where the history of the primary has left it, and for 15 seconds after a promotion was refused.
 
 A standby that is away while the primary acknowledges commits lacks them. Before the first such commit the primary's agent \
 writes the attribute NAME-lacks of the standby's node into the CIB, with its own node as value, and takes it away when the \
-standby has caught up and, with sync, commits wait for it. A node with that attribute is promoted only where the node it \
+standby has caught up and, with sync, commits wait for it. Commits wait for a standby whose node the cluster has lost until \
+that is fenced, and 30 seconds at most. A node with that attribute is promoted only where the node it \
 names takes part and has no more; otherwise it waits for that node. If that node is gone for ever, what it acknowledged alone \
 is given up by this command, which the log has too:
 

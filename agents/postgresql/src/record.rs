@@ -25,6 +25,8 @@ const SILENT: &str = "silent";
 const INQUIRY: &str = "inquiry";
 /// The promoted instance ended with a full disk, and commits waited for a standby until then.
 const YIELDS: &str = "yields";
+/// Since when a node for which commits wait is lost, and not fenced.
+const LOST: &str = "lost";
 /// When the promoted instance failed.
 const FAILED: &str = "failed";
 /// A failure so long ago has nothing to do with the next one.
@@ -57,7 +59,7 @@ pub(crate) fn set_role(store: &Store, role: Role) -> Result<()> {
             "promoted"
         }
     };
-    [STREAMED, SILENT, INQUIRY, TOLD, LACKS, WAS_PRIMARY, HALF_RECORD]
+    [STREAMED, SILENT, INQUIRY, TOLD, LACKS, WAS_PRIMARY, HALF_RECORD, LOST]
         .iter()
         .try_for_each(|kind| store.remove(kind))?;
     store.write(ROLE, word)
@@ -65,7 +67,7 @@ pub(crate) fn set_role(store: &Store, role: Role) -> Result<()> {
 
 /// The instance is stopped.
 pub(crate) fn forget(store: &Store) -> Result<()> {
-    [ROLE, STREAMED, SILENT, INQUIRY, TOLD, LACKS, WAS_PRIMARY].iter().try_for_each(|kind| store.remove(kind))
+    [ROLE, STREAMED, SILENT, INQUIRY, TOLD, LACKS, WAS_PRIMARY, LOST].iter().try_for_each(|kind| store.remove(kind))
 }
 
 /// Where the log ends in half a record, by timeline and place, as a monitor has found. That outlives a stop.
@@ -144,6 +146,18 @@ pub(crate) fn silence(store: &Store, streams: bool) -> Result<Duration> {
         (false, Some(since)) => Ok(uptime().saturating_sub(since)),
         (false, None) => store.write(SILENT, &uptime().as_secs().to_string()).map(|()| Duration::ZERO),
     }
+}
+
+/// For how long a node for which commits wait has been lost.
+pub(crate) fn lost(store: &Store) -> Result<Duration> {
+    match read_time(store, LOST) {
+        Some(since) => Ok(uptime().saturating_sub(since)),
+        None => store.write(LOST, &uptime().as_secs().to_string()).map(|()| Duration::ZERO),
+    }
+}
+
+pub(crate) fn forget_lost(store: &Store) -> Result<()> {
+    store.remove(LOST)
 }
 
 /// What the primary said to a standby that does not stream, if it was asked shortly before.

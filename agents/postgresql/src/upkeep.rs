@@ -1,8 +1,9 @@
 //! What a running server needs seen to: which standbys commits wait for, and the slots.
 
 use std::path::Path;
+use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sys::signal::Signal;
 use ocf::{Action, Run};
 
@@ -19,6 +20,10 @@ use crate::server::{Primary, Said, Slot, Standby, ask, quoted};
 use crate::session::Session;
 use crate::survey::Survey;
 
+/// So long a node may be lost and not fenced before the primary goes on without it: time for both to fence each other, with
+/// the delay that decides who is first. Where it has passed fencing does not work, and nobody takes over.
+const FENCED: Duration = Duration::from_secs(30);
+
 /// Sees to a primary. `gone` are nodes that the cluster says are gone, whatever the server still believes of them.
 pub(crate) fn of_primary(
     run: &Run,
@@ -30,6 +35,7 @@ pub(crate) fn of_primary(
 ) -> Result<()> {
     let streaming: Vec<&str> =
         primary.streaming().into_iter().filter(|name| !gone.iter().any(|one| one == name)).collect();
+    may_let_go(run, settings, primary, &streaming)?;
     lacking::mark(run, settings, &streaming)?;
     set_synchronous(run, settings, data, primary, &streaming)?;
     lacking::unmark(run, settings, data, primary, &streaming, session)?;
@@ -56,6 +62,27 @@ pub(crate) fn wanted_names(settings: &Settings, own: &str, streaming: &[&str]) -
             configuration::sync_names(&names)
         }
     }
+}
+
+/// A node that the cluster has lost and not fenced may be at work, and may be about to fence this one and to take over: what
+/// were acknowledged without it until then would be lost. So commits wait, for a while.
+fn may_let_go(run: &Run, settings: &Settings, primary: &Primary, streaming: &[&str]) -> Result<()> {
+    let own = peers::own_name(run);
+    let named = |node: &&str| primary.sync_names.contains(&configuration::sync_names(&[*node]));
+    let dropped = settings.hosts.other_nodes(&own).into_iter().filter(|node| !streaming.contains(node)).filter(named);
+    for node in dropped.filter(|_| settings.sync == Sync::Prefer) {
+        if !run.cluster().is_unclean(node).with_context(|| format!("commits still wait for {node}"))? {
+            continue;
+        }
+        let lost = record::lost(&run.store)?;
+        ensure!(lost >= FENCED, "commits still wait for {node}: the cluster has lost it, and has not fenced it yet");
+        run.log.error(&format!(
+            "{node} was lost {} s ago and is not fenced: commits wait for it no longer. Should it take over all the same, what \
+             is acknowledged from here on is lost; see why it is not fenced: stonith_admin --history {node}",
+            lost.as_secs()
+        ));
+    }
+    record::forget_lost(&run.store)
 }
 
 fn set_synchronous(run: &Run, settings: &Settings, data: &Path, primary: &Primary, streaming: &[&str]) -> Result<()> {

@@ -121,7 +121,7 @@ fn stop(picture: &Picture, node: &str, options: &Options) -> Result<u8> {
     let own = [Obstacle::Maintenance, Obstacle::NoQuorum, Obstacle::TargetMaintenance, Obstacle::Moving];
     let mut told = preflight::told(picture, node, &[]);
     told.retain(|one| own.contains(&one.obstacle));
-    let unmanaged = picture.configuration.roles().filter_map(preflight::unmanaged);
+    let unmanaged = picture.configuration.chain().filter_map(preflight::unmanaged);
     told.extend(unmanaged.map(|(fact, remedy)| Told { obstacle: Obstacle::Held, fact, remedy }));
     if !told.is_empty() {
         let left: Vec<_> = told.iter().map(|one| one.obstacle).collect();
@@ -136,8 +136,8 @@ fn carry_out(picture: &Picture, target: &str, told: &[Told], options: &Options) 
         say(&format!("accepted: {}", one.fact), DONE);
     }
     if told.iter().any(|one| one.obstacle == Obstacle::Failed) {
-        for resource in picture.roles() {
-            tools::cleanup(resource, target)?;
+        for resource in picture.configuration.chain() {
+            tools::cleanup(&resource.id, target)?;
         }
     }
     if let Some(word) = preflight::lacks(picture, target) {

@@ -3,6 +3,7 @@
 mod disks;
 mod resources;
 
+use crate::agents::Word;
 use crate::cib::{Lacks, Leftover, Resource};
 use crate::picture::{Picture, Role, Twice};
 use crate::takeover::{Database, Disk, Facts, Obstacle, Peer, Target, Way, obstacles};
@@ -166,19 +167,7 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
     let shown = |score: Option<i64>| score.map_or_else(|| "none".to_owned(), |score| score.to_string());
     let (fact, remedy) = match obstacle {
         Obstacle::Twice => (twice_fact(picture), twice_remedy(picture)),
-        Obstacle::PeerUnclean => (
-            format!("{peer} is not in the cluster and was not fenced: it may still be Primary"),
-            format!(
-                "mend fencing (stonith_admin --history {peer}); or see to it that {peer} is off, and only then: \
-                 stonith_admin --confirm {peer}"
-            ),
-        ),
-        Obstacle::PeerUnproven => (
-            format!(
-                "{peer} is not in the cluster, and without fencing nobody knows that it is off: it may still be Primary"
-            ),
-            format!("see to it that {peer} is off; set up fencing: crm_attribute --name stonith-enabled --update true"),
-        ),
+        Obstacle::PeerUnclean | Obstacle::PeerUnproven => at_large(peer, obstacle),
         Obstacle::AddressesAnswer => (
             format!("addresses of the pair answer though no node of the cluster is Primary: {}", answering.join(", ")),
             format!("find who answers (ip neigh show {}) and stop it there", answering.first().map_or("", |one| one)),
@@ -241,6 +230,51 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
         ),
     };
     Told { obstacle, fact, remedy }
+}
+
+/// A node that may be Primary outside of the cluster, and how one gets to know.
+fn at_large(node: &str, obstacle: Obstacle) -> (String, String) {
+    if obstacle == Obstacle::PeerUnclean {
+        return (
+            format!("{node} is not in the cluster and was not fenced: it may still be Primary"),
+            format!(
+                "mend fencing (stonith_admin --history {node}); or see to it that {node} is off, and only then: \
+                 stonith_admin --confirm {node}"
+            ),
+        );
+    }
+    (
+        format!(
+            "{node} is not in the cluster, and without fencing nobody knows that it is off: it may still be Primary"
+        ),
+        format!("see to it that {node} is off; set up fencing: crm_attribute --name stonith-enabled --update true"),
+    )
+}
+
+/// Why a node may be Primary that is not by Pacemaker's word: the first reason, with what to do about it. While no other is,
+/// `answering` are the addresses of the pair that answer on the wire.
+pub(crate) fn suspicion(picture: &Picture, node: &str, answering: &[String]) -> Option<(String, String)> {
+    match how(picture, node) {
+        Peer::Unclean => return Some(at_large(node, Obstacle::PeerUnclean)),
+        Peer::Unproven => return Some(at_large(node, Obstacle::PeerUnproven)),
+        _ => {}
+    }
+    let active = |word: &&Word| matches!(word.status, Some(8 | 9 | 191));
+    let unordered =
+        |word: &&Word| !is_promoted(picture, &word.resource, node) && !picture.state.changing(&word.resource);
+    let roles = picture.roles();
+    let mut own = picture.words.iter().filter(|word| node == picture.here && roles.contains(&word.resource.as_str()));
+    if let Some(word) = own.find(|word| active(word) && unordered(word)) {
+        let (resource, text) = (&word.resource, &word.text);
+        return Some((
+            format!("{resource} is active on {node} without the cluster's order: {text}"),
+            format!(
+                "have the cluster look: crm_resource --refresh --resource {resource} --node {node}; then repeat this"
+            ),
+        ));
+    }
+    let tell = || tell(picture, node, answering, Obstacle::AddressesAnswer);
+    (!answering.is_empty()).then(tell).map(|told| (told.fact, told.remedy))
 }
 
 /// Why a node that could not take over may be able to in some seconds. `at_work` says whether a DC is, and `started` how many

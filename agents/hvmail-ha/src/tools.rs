@@ -14,8 +14,6 @@ use crate::xml::Element;
 const PATIENCE: Duration = Duration::from_secs(8);
 /// What a daemon that keeps node attributes may take: nothing depends on them alone.
 const PATIENCE_FOR_ATTRIBUTES: Duration = Duration::from_secs(4);
-/// What is kept of a program's output (crate ocf).
-const MOST_KEPT: usize = 1 << 20;
 /// The exit status of a tool that finds nothing of that name (CRM_EX_NOSUCH).
 const NO_SUCH: i32 = 105;
 /// How attrd_updater of Pacemaker 2.1.5 ends where the attribute does not exist (CRM_EX_CONFIG).
@@ -107,20 +105,21 @@ pub(crate) fn change_resources(xml: &str) -> Result<()> {
 
 /// Takes away the constraints that this node's moves have left, or `by` another's.
 pub(crate) fn remove_moves(by: &str) -> Result<()> {
-    remove("rsc_location", &format!("{MOVE}{by}-"))
+    // Whole, for a node's name may begin with another's.
+    remove("rsc_location", by, &format!("@id=concat('{MOVE}{by}-',@rsc)"))
 }
 
 /// Lets nodes be Primary again.
 pub(crate) fn remove_stop_marks() -> Result<()> {
-    remove("meta_attributes", STOP)
+    remove("meta_attributes", "", &format!("starts-with(@id,'{STOP}')"))
 }
 
 /// cibadmin takes a path for dangerous; this one finds nothing but what this program wrote. None left is no error.
-fn remove(element: &str, prefix: &str) -> Result<()> {
-    if prefix.contains(['\'', '"']) {
-        bail!("{prefix:?} is no node's name");
+fn remove(element: &str, by: &str, which: &str) -> Result<()> {
+    if by.contains(['\'', '"']) {
+        bail!("{by:?} is no node's name");
     }
-    change(&["--delete-all", "--force", "--xpath", &format!("//{element}[starts-with(@id,'{prefix}')]")])
+    change(&["--delete-all", "--force", "--xpath", &format!("//{element}[{which}]")])
 }
 
 fn change(words: &[&str]) -> Result<()> {
@@ -129,6 +128,12 @@ fn change(words: &[&str]) -> Result<()> {
         return Ok(());
     }
     output.success("cibadmin").with_context(|| format!("the configuration was not changed ({})", words[0])).map(drop)
+}
+
+/// Sets an attribute of a node in the CIB.
+pub(crate) fn set_attribute(node: &str, name: &str, value: &str) -> Result<()> {
+    let words = ["--lifetime", "forever", "--node", node, "--name", name, "--update", value];
+    run(Program::new("crm_attribute").args(words), PATIENCE)?.success("crm_attribute --update").map(drop)
 }
 
 /// Takes an attribute of a node out of the CIB.
@@ -156,11 +161,6 @@ pub(crate) fn collected(argv: &[&str]) -> Result<Option<Vec<u8>>> {
         return output.success(name).map(|_| None);
     }
     let mut text = output.stdout;
-    if text.len() >= MOST_KEPT {
-        // Half a line may be the half of a secret that nothing ends.
-        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
-        text += "(there was more, which was not kept)\n";
-    }
     if !output.status.success() || text.is_empty() {
         text.extend([output.stderr, format!("{}\n", output.status)]);
     }

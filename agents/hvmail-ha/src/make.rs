@@ -52,7 +52,10 @@ pub(crate) fn primary(options: &Options) -> Result<u8> {
     if let Some(status) = twice(&picture, &target) {
         return Ok(status);
     }
-    if picture.role(&target) == Role::Primary && picture.configuration.stopped.is_none() {
+    // One whose promotion has failed is shown as promoted too.
+    let failed = |one: &&str| picture.instance(one, &target).is_some_and(|one| one.failed);
+    let whole = picture.role(&target) == Role::Primary && !picture.roles().iter().any(failed);
+    if whole && picture.configuration.stopped.is_none() {
         let answered = serve::ask(&picture.configuration, &picture.here, &target);
         return Ok(match answered {
             Ok(_) => say(&format!("{target} is Primary and serves; nothing to do"), DONE),

@@ -228,8 +228,13 @@ fn owned(names: &[&str]) -> Vec<String> {
 }
 
 fn is_primary(state: &Monitored, roles: &[String], node: &str) -> bool {
-    let promoted = |one: &String| state.nodes_in_role(one, "Promoted") == [node] && !state.changing(one);
-    !roles.is_empty() && roles.iter().all(promoted)
+    !roles.is_empty() && roles.iter().all(|one| has(state, one, node))
+}
+
+/// That node alone, and nothing is under way. One whose promotion has failed is shown as promoted too.
+fn has(state: &Monitored, resource: &str, node: &str) -> bool {
+    let failed = state.instances.iter().any(|one| one.resource == resource && one.role == "Promoted" && one.failed);
+    state.nodes_in_role(resource, "Promoted") == [node] && !failed && !state.changing(resource)
 }
 
 fn nobody(state: &Monitored, roles: &[String]) -> bool {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use ocf::Deadline;
 
-use super::{Ending, SPARE, Work, is_primary, nobody, owned, stays};
+use super::{Ending, SPARE, Work, has, is_primary, nobody, owned, stays};
 use crate::cib::{preference, stop_marks};
 use crate::crm_mon::Monitored;
 use crate::picture::{Picture, Role};
@@ -55,7 +55,7 @@ impl Before {
 
     fn is_back(&self, state: &Monitored, roles: &[String]) -> bool {
         let quiet = !roles.iter().any(|one| state.changing(one));
-        quiet && self.held.iter().all(|one| state.nodes_in_role(one, "Promoted") == [self.node.as_str()])
+        quiet && self.held.iter().all(|one| has(state, one, &self.node))
     }
 }
 
@@ -67,8 +67,8 @@ fn stand(state: &Monitored, roles: &[String], before: Option<&Before>, target: O
     if let Some(node) = state.nodes.iter().find(|node| is_primary(state, roles, &node.name)) {
         return Stand::Elsewhere(node.name.clone());
     }
-    let has = |one: &String| target.is_some_and(|target| state.nodes_in_role(one, "Promoted").contains(&target));
-    if roles.iter().any(has) { Stand::Partly } else { Stand::Underway }
+    let promoted = |one: &String| target.is_some_and(|target| state.nodes_in_role(one, "Promoted").contains(&target));
+    if roles.iter().any(promoted) { Stand::Partly } else { Stand::Underway }
 }
 
 /// What keeps a node from having the role now, in words; empty if nothing does.
@@ -215,6 +215,9 @@ mod tests {
         assert_eq!(stand(&state("healthy")), Stand::Back);
         assert_eq!(stand(&moved(&["pg", "ips", "services"])), Stand::Elsewhere("n2".to_owned()));
         assert_eq!(stand(&moved(&["pg"])), Stand::Partly);
+        let mut failed = moved(&["pg", "ips", "services"]);
+        failed.instances.iter_mut().filter(|one| one.resource == "services").for_each(|one| one.failed = true);
+        assert_eq!(stand(&failed), Stand::Partly, "what has failed to be promoted is shown as promoted");
         let mut nowhere = state("healthy");
         nowhere.instances.iter_mut().for_each(|one| one.role = "Unpromoted".to_owned());
         assert_eq!(stand(&nowhere), Stand::Underway);

@@ -329,6 +329,8 @@ fn peer_is_unclean(pair: &Pair) -> Result<()> {
     let orders = ["hvmail_make_primary", "--force", "--accept-data-loss=peer-unseen", "--accept-data-loss=database"];
     let refused = pair.run(peer, &orders)?;
     ends(&refused, 1, &["may still be Primary", "stonith_admin --confirm", "nothing was changed"])?;
+    let words = ["is not Primary by Pacemaker's word, but", "may still be Primary", "--confirm", "nothing was changed"];
+    ends(&pair.run(peer, &["hvmail_make_secondary", "--node", &primary.name])?, 1, &words)?;
     println!("unclean after {:.1} s", began.elapsed().as_secs_f64());
     // It is seen to that it is off, and said so.
     primary.power_cut()?;

@@ -94,9 +94,10 @@ impl Work<'_> {
         }
         let (roles, before, picture) = (owned(&self.picture.roles()), self.before.clone(), self.picture);
         let answers = |node: &str| serve::ask(&picture.configuration, &picture.here, node).is_ok();
-        let (mut hindered, mut looks) = (String::new(), 0);
+        let (mut hindered, mut looks, mut last) = (String::new(), 0, Stand::Underway);
         let found = self.watch(|state| {
             let stand = stand(state, &roles, before.as_ref(), target);
+            (last, hindered) = (stand.clone(), String::new());
             looks = if stand == Stand::Back { looks + 1 } else { 0 };
             match (&stand, &before) {
                 (Stand::Back, Some(before)) if before.served && !answers(&before.node) => return None,
@@ -115,7 +116,7 @@ impl Work<'_> {
             }
             (Ok(Stand::Elsewhere(node)), _) => Ending::PutBack(format!("{why}. {node} is Primary and serves")),
             (Ok(Stand::Partly | Stand::Underway), Some(before)) => self.ask_back(why, &before),
-            (_, before) => Ending::Adrift(left_as_it_is(why, target, before.as_ref(), &hindered)),
+            (_, before) => Ending::Adrift(left_as_it_is(why, &last, before.as_ref(), &hindered)),
         }
     }
 
@@ -172,15 +173,19 @@ fn as_before(why: &str, before: &Before) -> String {
 }
 
 /// What there is where nothing could be put back, and what to do.
-fn left_as_it_is(why: &str, target: Option<&str>, before: Option<&Before>, hindered: &str) -> String {
-    match (before, target) {
-        (Some(before), Some(target)) if !hindered.is_empty() => format!(
-            "{why}. {target} keeps what was promoted there, and {node} cannot take it back: {hindered}. Mend what is named on \
-             either node; what {target} lacks to serve is in hvmail_ha status, and the way back is hvmail_make_primary \
-             --node {node}",
-            node = before.node
+fn left_as_it_is(why: &str, last: &Stand, before: Option<&Before>, hindered: &str) -> String {
+    let what = match last {
+        Stand::Back => "All is promoted where it was, and does not answer as it did".to_owned(),
+        Stand::Elsewhere(node) => format!("{node} is Primary and does not serve"),
+        Stand::Partly => "A part of what makes a node Primary is promoted on the new one".to_owned(),
+        Stand::Underway => "No node is wholly Primary now".to_owned(),
+    };
+    match before {
+        Some(Before { node, .. }) if !hindered.is_empty() => format!(
+            "{why}. {what}, and {node} cannot take it back: {hindered}. Mend what is named, or what does not answer \
+             (hvmail_ha status); the way back is then hvmail_make_primary --node {node}"
         ),
-        _ => format!("{why}. No node is wholly Primary now; hvmail_ha status shows what there is"),
+        _ => format!("{why}. {what}; hvmail_ha status shows what there is"),
     }
 }
 
@@ -245,12 +250,13 @@ mod tests {
 
     #[test]
     fn what_could_not_be_put_back_is_said_as_it_is() {
-        let text = left_as_it_is("port 25: refused", Some("n2"), Some(&before()), "n1 is in standby (x)");
-        assert!(
-            text.contains("n2 keeps what was promoted there, and n1 cannot take it back: n1 is in standby"),
-            "{text}"
-        );
-        assert!(text.ends_with("hvmail_make_primary --node n1"), "{text}");
-        assert!(left_as_it_is("y", None, None, "").contains("No node is wholly Primary"));
+        let there = Stand::Elsewhere("n2".to_owned());
+        let text = left_as_it_is("port 25: refused", &there, Some(&before()), "n1 is in standby (x)");
+        let words =
+            "port 25: refused. n2 is Primary and does not serve, and n1 cannot take it back: n1 is in standby (x).";
+        assert!(text.starts_with(words) && text.ends_with("hvmail_make_primary --node n1"), "{text}");
+        let text = left_as_it_is("why", &there, None, "");
+        assert_eq!(text, "why. n2 is Primary and does not serve; hvmail_ha status shows what there is");
+        assert!(left_as_it_is("why", &Stand::Underway, Some(&before()), "").contains("No node is wholly Primary"));
     }
 }

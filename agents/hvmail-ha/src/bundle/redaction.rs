@@ -55,7 +55,7 @@ fn rules() -> Result<Vec<Regex>, regex::Error> {
         // How Pacemaker's log tells of a pair that has changed: its name is only in its id.
         format!(r"nvpair\[@id='[^'\n]*(?:{IN_PAIRS})[^'\n]*'\][^\n]*?@value=([^\n]+)"),
         r#"[a-z0-9]://[^\s:/@"']*:([^\s"'<>]+)@"#.to_owned(),
-        format!(r#"[?&;]{IN_QUERY}=([^\s&;"'<>]+)"#),
+        format!(r#"(?:[?&]|&amp;){IN_QUERY}=([^\s&"'<>]+)"#),
         r#"\bauthorization\\?["']?[ \t]*[=:][ \t]*\\?["']?(?:basic|bearer)[ \t]+([^\s"'\\]+)"#.to_owned(),
         format!(r#"(?:{ANYWHERE})(?:_?\d+|_string)?\\?["']?[ \t]*[=:][ \t]*{VALUE}"#),
         // Corosync's, in corosync.conf itself (corosync.conf(5), totem.key).

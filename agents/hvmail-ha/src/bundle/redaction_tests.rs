@@ -56,6 +56,7 @@ fn what_is_a_secret_by_what_stands_before_it_goes() {
             r#"<recipient id="r" value="https://h/x?to=a&amp;token=[removed]&amp;b=c"/>"#,
         ),
         (r#"<recipient value="https://u:abc@h/x"/>"#, r#"<recipient value="https://u:[removed]@h/x"/>"#),
+        ("Server=a;Password=b&c;User=d", "Server=a;Password=[removed]"),
         ("curl 'https://h/?sig=abc'", "curl 'https://h/?sig=[removed]'"),
         (r#"-H "Authorization: Bearer abc.def""#, r#"-H "Authorization: Bearer [removed]""#),
         ("postgres://u:a/b@c@host/db", "postgres://u:[removed]@host/db"),

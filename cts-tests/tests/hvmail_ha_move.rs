@@ -263,6 +263,7 @@ fn what_cannot_be_done_is_refused_and_what_was_begun_is_put_back() -> Result<()>
         refusals::while_the_other_leaves_and_comes(pair).context("while the other leaves and comes")?;
         refusals::held_by_somebody(pair).context("held by somebody")?;
         refusals::not_to_be_promoted(pair)?;
+        refusals::what_follows_the_role(pair).context("what follows the role")?;
         refusals::stopped_and_brought_back(pair)?;
         let lost = pair.lost_rows()?;
         ensure!(lost == 0, "{lost} acknowledged rows are lost");

@@ -111,12 +111,15 @@ fn without_role(picture: &Picture, node: &str, answering: &[String]) -> Result<S
         ));
     }
     let has = |one: &&str| matches!(picture.role(one), Role::Primary | Role::Partly);
-    Ok(match picture.nodes().into_iter().find(has) {
-        Some(primary) => format!("{node} is not Primary, {primary} is; nothing to do"),
-        None if node == picture.here || how(picture, node) == Peer::Down => {
+    let mut others = picture.nodes().into_iter().filter(|one| *one != node);
+    let unsure = others.find_map(|one| preflight::suspicion(picture, one, answering));
+    Ok(match (picture.nodes().into_iter().find(has), unsure) {
+        (Some(primary), _) => format!("{node} is not Primary, {primary} is; nothing to do"),
+        (None, Some((fact, remedy))) => format!("{node} is not Primary; but {fact}: {remedy}"),
+        (None, None) if node == picture.here || how(picture, node) == Peer::Down => {
             format!("{node} is not Primary, and no other node is; nothing to do")
         }
-        None => format!(
+        (None, None) => format!(
             "{node} is not Primary by Pacemaker's word, and no other node is; its agents were not asked, which is done on {node}: \
              hvmail_make_secondary"
         ),

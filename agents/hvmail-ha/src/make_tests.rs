@@ -77,6 +77,12 @@ fn a_node_that_may_be_primary_is_not_called_secondary() {
     assert!(there.contains("its agents were not asked") && !there.contains("nothing to do"), "{there}");
     let refused = without_role(&stopped, "n2", &["192.0.2.1".to_owned()]).unwrap_err();
     assert!(refused.contains("192.0.2.1") && refused.ends_with("nothing was changed"), "{refused}");
+    let here = without_role(&stopped, "n1", &["192.0.2.1".to_owned()]).unwrap();
+    assert!(here.starts_with("n1 is not Primary; but addresses of the pair answer"), "{here}");
+    let mut lost = stopped.clone();
+    lost.state.nodes.iter_mut().filter(|node| node.name == "n2").for_each(|node| node.unclean = true);
+    let here = without_role(&lost, "n1", &[]).unwrap();
+    assert!(here.contains("n1 is not Primary; but n2 is not in the cluster and was not fenced"), "{here}");
     let mut by_hand = idle("stopped");
     by_hand.words.iter_mut().filter(|word| word.resource == "pg").for_each(|word| word.status = Some(8));
     let refused = without_role(&by_hand, "n1", &[]).unwrap_err();

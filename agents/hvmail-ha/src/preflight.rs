@@ -252,7 +252,7 @@ fn at_large(node: &str, obstacle: Obstacle) -> (String, String) {
 }
 
 /// Why a node may be Primary that is not by Pacemaker's word: the first reason, with what to do about it. While no other is,
-/// `answering` are the addresses of the pair that answer on the wire.
+/// `answering` are the addresses of the pair that answer on the wire, none of them this node's own.
 pub(crate) fn suspicion(picture: &Picture, node: &str, answering: &[String]) -> Option<(String, String)> {
     match how(picture, node) {
         Peer::Unclean => return Some(at_large(node, Obstacle::PeerUnclean)),
@@ -274,7 +274,7 @@ pub(crate) fn suspicion(picture: &Picture, node: &str, answering: &[String]) -> 
         ));
     }
     let tell = || tell(picture, node, answering, Obstacle::AddressesAnswer);
-    (!answering.is_empty()).then(tell).map(|told| (told.fact, told.remedy))
+    (!answering.is_empty() && node != picture.here).then(tell).map(|told| (told.fact, told.remedy))
 }
 
 /// Why a node that could not take over may be able to in some seconds. `at_work` says whether a DC is, and `started` how many

@@ -63,8 +63,15 @@ pub(super) fn the_other_does_not_serve(pair: &Pair) -> Result<()> {
 
     let mut running = begun(old, "hvmail_make_secondary")?;
     is_primary(pair, new)?;
+    // Of a node whose name begins with that of this one.
+    let other = format!("hvmail-move-{}-2-pg-clone", old.name);
+    let location = format!("<rsc_location id=\"{other}\" rsc=\"pg-clone\" node=\"{}\" score=\"0\"/>", old.name);
+    pair.cluster.tool(&["cibadmin", "--create", "--scope", "constraints", "--xml-text", &location])?;
     interrupted(old)?;
     let output = said(old, &mut running)?;
+    let left = pair.leftovers()?;
+    pair.cluster.tool(&["cibadmin", "--delete", "--xml-text", &location])?;
+    ensure!(left == [other], "{left:?} is left");
     println!("interrupted, the other promoted:\n{output}");
     ensure!(output.contains("the command was interrupted; port") && output.contains(&served), "{output}");
     is_as_before(pair, old)?;

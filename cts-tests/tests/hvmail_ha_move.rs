@@ -274,9 +274,9 @@ fn what_cannot_be_done_is_refused_and_what_was_begun_is_put_back() -> Result<()>
 #[test]
 fn what_does_not_come_about_is_put_back() -> Result<()> {
     with_pair(|pair| {
+        put_back::the_other_dies(pair).context("the other dies")?;
         put_back::the_promotion_fails(pair).context("the promotion fails")?;
         put_back::the_other_does_not_serve(pair).context("the other does not serve")?;
-        put_back::the_other_dies(pair).context("the other dies")?;
         let lost = pair.lost_rows()?;
         ensure!(lost == 0, "{lost} acknowledged rows are lost");
         Ok(())

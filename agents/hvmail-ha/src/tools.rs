@@ -7,7 +7,7 @@ use nix::unistd::gethostname;
 use ocf::{Deadline, Output, Program};
 
 use crate::cib::{Configuration, MOVE, STOP};
-use crate::crm_mon::Monitored;
+use crate::crm_mon::{FailCount, Monitored};
 use crate::xml::Element;
 
 /// An idle tool needs some milliseconds, one on a busy node a second; one that needs longer hangs.
@@ -23,6 +23,14 @@ const NOBODY_HAS_IT: i32 = 78;
 pub(crate) fn state() -> Result<Monitored> {
     let output = run(Program::new("crm_mon").args(["--one-shot", "--output-as=xml"]), PATIENCE)?;
     Monitored::parse(&output.success("crm_mon").with_context(not_running)?.stdout)
+}
+
+/// How often resources have failed. With the operations beside them crm_mon leaves out a resource of which it has no other
+/// operation to show than a probe (Pacemaker, `node_history_list`).
+pub(crate) fn fail_counts() -> Result<Vec<FailCount>> {
+    let words = ["--one-shot", "--output-as=xml", "--exclude=all", "--include=summary,failcounts"];
+    let output = run(Program::new("crm_mon").args(words), PATIENCE)?.success("crm_mon")?;
+    Ok(Monitored::parse(&output.stdout)?.counts)
 }
 
 /// The cluster's configuration.

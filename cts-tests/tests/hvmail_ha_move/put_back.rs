@@ -47,7 +47,7 @@ pub(super) fn the_promotion_fails(pair: &Pair) -> Result<()> {
 pub(super) fn the_other_does_not_serve(pair: &Pair) -> Result<()> {
     let (old, new) = nodes(pair)?;
     let port = SocketAddr::new(address(), PORT);
-    let _listener = old.command(&["tcpserver", "0", &PORT.to_string(), "true"])?.start(Stdio::null())?;
+    let mut listener = old.command(&["tcpserver", "0", &PORT.to_string(), "true"])?.start(Stdio::null())?;
     let parameter = ["crm_resource", "--resource", "services"];
     let set = ["--set-parameter", "check_ports", "--parameter-value", &port.to_string()];
     pair.cluster.tool(&[&parameter[..], &set].concat())?;
@@ -96,7 +96,13 @@ pub(super) fn the_other_does_not_serve(pair: &Pair) -> Result<()> {
     pair.cluster.cleanup("services")?;
     pair.cluster.tool(&[&parameter[..], &["--delete-parameter", "check_ports"]].concat())?;
     ensure!(pair.healthy()?.name == new.name);
-    Ok(())
+    // Killed with nsenter it would be a zombie that the node's PID namespace waits for at its end.
+    for pid in old.processes(|argv| {
+        argv.first().is_some_and(|word| word.ends_with("tcpserver")) && argv.contains(&PORT.to_string())
+    })? {
+        process::signal(pid, Signal::SIGTERM)?;
+    }
+    listener.wait().map(drop)
 }
 
 /// Fenced, it comes back: it must not get a role that another node has by then.

@@ -1,5 +1,7 @@
 //! hvmail_make_secondary and hvmail_make_primary in a real pair, with clients of the database and of the SMTP server.
 
+#[path = "hvmail_ha_move/put_back.rs"]
+mod put_back;
 #[path = "hvmail_ha_move/refusals.rs"]
 mod refusals;
 
@@ -14,6 +16,7 @@ use nix::sys::signal::Signal;
 
 const DONE: i32 = 0;
 const REFUSED: i32 = 1;
+const PUT_BACK: i32 = 2;
 const UNKNOWN: i32 = 3;
 /// Programs that wait go on once this file is there.
 const GO_ON: &str = "/run/rig/go-on";
@@ -103,9 +106,9 @@ fn killed_and_repeated(pair: &Pair, what: &str, moment: impl Fn(&Node) -> Result
 fn killed(node: &Node, what: &str, order: &[&str], moment: impl Fn(&Node) -> Result<bool>) -> Result<()> {
     let mut running = node.command(order)?.start(std::process::Stdio::null())?;
     wait::until(what, SETTLE, wait::QUICK, || moment(node))?;
-    for pid in node.processes(|argv| argv.first().is_some_and(|word| word.ends_with(order[0])))? {
-        process::signal(pid, Signal::SIGKILL)?;
-    }
+    let own = node.processes(|argv| argv.first().is_some_and(|word| word.ends_with(order[0])))?;
+    ensure!(!own.is_empty(), "{} has ended before it was killed", order[0]);
+    own.into_iter().try_for_each(|pid| process::signal(pid, Signal::SIGKILL).map(drop))?;
     running.wait().map(drop)
 }
 
@@ -260,7 +263,20 @@ fn what_cannot_be_done_is_refused_and_what_was_begun_is_put_back() -> Result<()>
         refusals::while_the_other_leaves_and_comes(pair).context("while the other leaves and comes")?;
         refusals::held_by_somebody(pair).context("held by somebody")?;
         refusals::not_to_be_promoted(pair)?;
+        refusals::what_follows_the_role(pair).context("what follows the role")?;
         refusals::stopped_and_brought_back(pair)?;
+        let lost = pair.lost_rows()?;
+        ensure!(lost == 0, "{lost} acknowledged rows are lost");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_does_not_come_about_is_put_back() -> Result<()> {
+    with_pair(|pair| {
+        put_back::the_other_dies(pair).context("the other dies")?;
+        put_back::the_promotion_fails(pair).context("the promotion fails")?;
+        put_back::the_other_does_not_serve(pair).context("the other does not serve")?;
         let lost = pair.lost_rows()?;
         ensure!(lost == 0, "{lost} acknowledged rows are lost");
         Ok(())

@@ -212,9 +212,9 @@ fn primary_has_more(pair: &Pair) -> Result<()> {
     let word = ["crm_attribute", "--lifetime", "forever", "--node", &peer.name, "--name", "pg-lacks", "--query"];
     let given_up = || Ok(peer.run(&word)?.code() != Some(0));
     wait::until("the word of the primary that is gone to be given up", SETTLE, wait::QUICK, given_up)?;
-    for pid in peer.processes(|argv| argv.first().is_some_and(|word| word.ends_with(orders[0])))? {
-        process::signal(pid, Signal::SIGKILL)?;
-    }
+    let own = peer.processes(|argv| argv.first().is_some_and(|word| word.ends_with(orders[0])))?;
+    ensure!(!own.is_empty(), "{} has ended before it was killed", orders[0]);
+    own.into_iter().try_for_each(|pid| process::signal(pid, Signal::SIGKILL).map(drop))?;
     let _ = running.wait();
     // Refused once more it may be, until the agent has heard that it lacks nothing any more.
     let again = || {
@@ -329,6 +329,8 @@ fn peer_is_unclean(pair: &Pair) -> Result<()> {
     let orders = ["hvmail_make_primary", "--force", "--accept-data-loss=peer-unseen", "--accept-data-loss=database"];
     let refused = pair.run(peer, &orders)?;
     ends(&refused, 1, &["may still be Primary", "stonith_admin --confirm", "nothing was changed"])?;
+    let words = ["is not Primary by Pacemaker's word, but", "may still be Primary", "--confirm", "nothing was changed"];
+    ends(&pair.run(peer, &["hvmail_make_secondary", "--node", &primary.name])?, 1, &words)?;
     println!("unclean after {:.1} s", began.elapsed().as_secs_f64());
     // It is seen to that it is off, and said so.
     primary.power_cut()?;

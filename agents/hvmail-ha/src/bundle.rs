@@ -6,16 +6,15 @@ mod since;
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use jiff::Timestamp;
-use nix::fcntl::OFlag;
 use nix::unistd::{geteuid, mkdtemp};
 
 use crate::make::{DONE, say};
+use crate::new_file::NewFile;
 use crate::tools;
 use pieces::{Content, Piece, collect};
 use redaction::without_secrets;
@@ -84,15 +83,14 @@ pub(crate) fn bundle(matches: &ArgMatches) -> Result<u8> {
     let node: String = tools::own_name().chars().map(plain).collect();
     let title = format!("hvmail_ha-{node}-{}", Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
     let path = matches.get_one("output").cloned().unwrap_or_else(|| PathBuf::from(format!("{title}.tar.gz")));
-    let mut archive = create(&path)?;
-    let made = fill(&mut archive, &title, &|name, text| match &since {
+    let archive = NewFile::create(&path);
+    let mut archive =
+        archive.with_context(|| format!("{} cannot be created; --output FILE names another", path.display()))?;
+    let made = fill(&mut archive.file, &title, &|name, text| match &since {
         Some(since) => since::cut(name, text, since, &now),
         None => text,
     });
-    if made.is_err() {
-        // It is this command's own, made a moment ago; half an archive helps nobody.
-        let _gone = fs::remove_file(&path);
-    }
+    let made = made.and_then(|missing| Ok(archive.keep().map(|()| missing)?));
     let missing = made.with_context(|| format!("there is no archive {}", path.display()))?;
     let status = if missing.is_empty() { DONE } else { INCOMPLETE };
     for what in missing {
@@ -100,13 +98,6 @@ pub(crate) fn bundle(matches: &ArgMatches) -> Result<u8> {
     }
     say(&std::path::absolute(&path).unwrap_or(path).display().to_string(), status);
     Ok(say("Look through it before you send it: nothing knows every secret", status))
-}
-
-/// Only root reads it; and it is nobody else's file, nor behind a link.
-fn create(path: &Path) -> Result<File> {
-    let flags = OFlag::O_NOFOLLOW.bits();
-    let file = File::options().write(true).create_new(true).mode(0o600).custom_flags(flags).open(path);
-    file.with_context(|| format!("{} cannot be created; --output FILE names another", path.display()))
 }
 
 /// What could not be had. Secrets are taken out before anything is written, so that none is left behind on a disk.
@@ -120,7 +111,6 @@ fn fill(archive: &mut File, title: &str, cut: Cut) -> Result<Vec<String>> {
     let [file, directory] = [&made, &scratch.0].map(|path| path.to_string_lossy().into_owned());
     tools::archive(&file, &directory, title)?;
     io::copy(&mut File::open(&made)?, archive)?;
-    archive.sync_all()?;
     Ok(missing)
 }
 

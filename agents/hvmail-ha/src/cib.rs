@@ -36,13 +36,26 @@ pub(crate) struct Resource {
     pub(crate) id: String,
     /// CLASS:PROVIDER:TYPE.
     pub(crate) agent: String,
+    /// The clones and groups that it is in, the outermost first.
+    pub(crate) inside: Vec<String>,
     /// The promotable clone that it is in.
     pub(crate) promotable: Option<String>,
+    /// Not promotable, and tied to what is: it has to run where that is promoted.
+    pub(crate) follows: bool,
     pub(crate) parameters: Vec<(String, String)>,
     /// target-role of it or of what it is in, where somebody set it.
-    pub(crate) target_role: Option<String>,
+    pub(crate) target_role: Option<Meta>,
     /// The meta attribute of it or of what it is in that takes it out of the cluster's hands: `is-managed`, `maintenance`.
-    pub(crate) unmanaged: Option<String>,
+    pub(crate) unmanaged: Option<Meta>,
+}
+
+/// What a meta attribute says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Meta {
+    /// The element that has it.
+    pub(crate) of: String,
+    /// Its value; its name, where that is what matters.
+    pub(crate) word: String,
 }
 
 /// A constraint that a command left.
@@ -93,19 +106,22 @@ impl Configuration {
                 gather(child, &Resource::default(), &mut found.resources);
             }
         }
+        mark_followers(&ties(&root), &mut found.resources);
         let properties = root.all("cluster_property_set").into_iter();
         found.trusts_unseen = properties.filter_map(|set| pair(set, "startup-fencing")).any(|value| value == "false");
         found.leftovers = root.all("rsc_location").into_iter().filter_map(leftover).collect();
         found.fences = root.all("rsc_location").into_iter().filter_map(fence).collect();
-        if let Some(database) = found.of_agent("postgresql") {
+        let mut lacks = Vec::new();
+        for database in found.all_of_agent("postgresql") {
             let attribute = format!("{}-lacks", database.id);
             let nodes = root.all("nodes").into_iter().flat_map(|nodes| nodes.children("node"));
             let word = |node: &Element| {
                 let author = node.children("instance_attributes").find_map(|set| pair(set, &attribute))?;
                 Some(Lacks { node: node.get("uname").to_owned(), resource: database.id.clone(), author })
             };
-            found.lacks = nodes.filter_map(word).collect();
+            lacks.extend(nodes.filter_map(word));
         }
+        found.lacks = lacks;
         let marks = root.all("meta_attributes").into_iter().filter(|set| set.get("id").starts_with(STOP));
         let last = |set: &Element| pair(set, LAST_PRIMARY).map(|last_primary| Stopped { last_primary });
         found.stopped = marks.map(|set| last(set).unwrap_or_default()).next();
@@ -115,6 +131,11 @@ impl Configuration {
     /// The promotable primitives that make a node Primary.
     pub(crate) fn roles(&self) -> impl Iterator<Item = &Resource> {
         self.resources.iter().filter(|one| one.promotable.is_some())
+    }
+
+    /// These, and what has to run where they are promoted, such as a file system.
+    pub(crate) fn chain(&self) -> impl Iterator<Item = &Resource> {
+        self.resources.iter().filter(|one| one.promotable.is_some() || one.follows)
     }
 
     /// The first resource of one of greenarrow's agents.
@@ -143,6 +164,11 @@ impl Resource {
     pub(crate) fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(one, _)| one == name).map(|(_, value)| value.as_str())
     }
+
+    /// Whether it is that one, or in it.
+    pub(crate) fn is_of(&self, name: &str) -> bool {
+        self.id == name || self.inside.iter().any(|one| one == name)
+    }
 }
 
 fn pair(set: &Element, name: &str) -> Option<String> {
@@ -163,10 +189,12 @@ fn gather(element: &Element, outer: &Resource, found: &mut Vec<Resource>) {
     // crm_str_to_boolean of Pacemaker.
     let (yes, no) = (["true", "yes", "on", "1", "y"], ["false", "no", "off", "0", "n"]);
     let unmanaged = [("is-managed", no), ("maintenance", yes)].into_iter().find(|(name, words)| is(name, *words));
+    let told = |word: String| Meta { of: element.get("id").to_owned(), word };
     let own = Resource {
+        inside: outer.inside.clone(),
         promotable: outer.promotable.clone(),
-        target_role: meta(element, "target-role").or_else(|| outer.target_role.clone()),
-        unmanaged: unmanaged.map(|(name, _)| name.to_owned()).or_else(|| outer.unmanaged.clone()),
+        target_role: meta(element, "target-role").map(told).or_else(|| outer.target_role.clone()),
+        unmanaged: unmanaged.map(|(name, _)| told(name.to_owned())).or_else(|| outer.unmanaged.clone()),
         ..Resource::default()
     };
     match element.name.as_str() {
@@ -174,7 +202,8 @@ fn gather(element: &Element, outer: &Resource, found: &mut Vec<Resource>) {
         "clone" | "group" | "master" | "bundle" => {
             let promotable = is("promotable", yes) || element.name == "master";
             let promotable = promotable.then(|| element.get("id").to_owned()).or_else(|| own.promotable.clone());
-            let own = Resource { promotable, ..own };
+            let inside = own.inside.iter().cloned().chain([element.get("id").to_owned()]).collect();
+            let own = Resource { inside, promotable, ..own };
             for child in &element.children {
                 gather(child, &own, found);
             }
@@ -191,6 +220,41 @@ fn primitive(element: &Element, own: Resource) -> Resource {
         agent: kind.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(":"),
         parameters: pairs.into_iter().map(|one| (one.get("name").to_owned(), one.get("value").to_owned())).collect(),
         ..own
+    }
+}
+
+/// What is to be together, by each constraint that is not only a wish.
+fn ties(root: &Element) -> Vec<Vec<String>> {
+    let strict = |one: &&Element| ["", "INFINITY", "+INFINITY"].contains(&one.get("score"));
+    let names = |one: &Element| -> Vec<String> {
+        let sets = one.all("resource_ref").into_iter().map(|one| one.get("id"));
+        [one.get("rsc"), one.get("with-rsc")].into_iter().chain(sets).map(str::to_owned).collect()
+    };
+    root.all("rsc_colocation").into_iter().filter(strict).map(names).collect()
+}
+
+/// Which of two colocated ones depends on the other does not matter: where one may not be, the other is not or is of no use.
+fn mark_followers(ties: &[Vec<String>], resources: &mut [Resource]) {
+    let own = |one: &Resource| one.inside.iter().cloned().chain([one.id.clone()]).collect::<Vec<_>>();
+    let mut names: Vec<_> = resources.iter().filter(|one| one.promotable.is_some()).flat_map(own).collect();
+    loop {
+        names.sort_unstable();
+        names.dedup();
+        let before = names.clone();
+        let touched = ties.iter().filter(|tie| tie.iter().any(|one| names.contains(one))).flatten();
+        let mut more: Vec<_> = touched.filter(|one| !one.is_empty() && !names.contains(one)).cloned().collect();
+        names.append(&mut more);
+        for one in &mut *resources {
+            if names.iter().any(|name| one.is_of(name)) {
+                one.follows = one.promotable.is_none();
+                names.extend(own(one));
+            }
+        }
+        names.sort_unstable();
+        names.dedup();
+        if names == before {
+            return;
+        }
     }
 }
 

@@ -28,13 +28,33 @@ fn what_somebody_took_out_of_the_clusters_hands_is_inherited() {
         );
         let found = Configuration::parse(&text).unwrap().resources.remove(0);
         assert_eq!(found.promotable.as_deref(), Some("x-clone"));
-        found.unmanaged
+        found.unmanaged.map(|meta| (meta.of, meta.word))
     };
     let (no, hands_off) =
         ("<nvpair name=\"is-managed\" value=\"No\"/>", "<nvpair name=\"maintenance\" value=\"true\"/>");
-    assert_eq!(clone(no, "").as_deref(), Some("is-managed"));
-    assert_eq!(clone("", hands_off).as_deref(), Some("maintenance"));
+    let told = |of: &str, word: &str| Some((of.to_owned(), word.to_owned()));
+    assert_eq!(clone(no, ""), told("x-clone", "is-managed"));
+    assert_eq!(clone("", hands_off), told("x", "maintenance"));
     assert_eq!(clone("", "<nvpair name=\"is-managed\" value=\"true\"/>"), None);
+}
+
+/// By a colocation in either direction, by a set, or by the group that it is in; not by a wish, nor by an order alone.
+#[test]
+fn what_is_tied_to_a_role_follows_it() {
+    let primitive = |id: &str| format!("<primitive id=\"{id}\"/>");
+    let (fs, mail, nfs, mail_2) = (primitive("fs"), primitive("mail"), primitive("nfs"), primitive("mail-2"));
+    let text = format!(
+        "<c><resources><clone id=\"d-clone\"><meta_attributes id=\"m\"><nvpair name=\"promotable\" value=\"true\"/>\
+         </meta_attributes><primitive id=\"d\"/></clone>{fs}<group id=\"g\">{mail}{mail_2}</group>{nfs}<primitive id=\"wish\"/>\
+         <primitive id=\"apart\"/></resources><constraints><rsc_colocation rsc=\"fs\" with-rsc=\"d-clone\" score=\"INFINITY\"/>\
+         <rsc_colocation rsc=\"wish\" with-rsc=\"d-clone\" score=\"100\"/><rsc_order first=\"apart\" then=\"d-clone\"/>\
+         <rsc_colocation score=\"INFINITY\"><resource_set><resource_ref id=\"mail\"/><resource_ref id=\"fs\"/></resource_set>\
+         </rsc_colocation><rsc_colocation rsc=\"g\" with-rsc=\"nfs\"/></constraints></c>"
+    );
+    let found = Configuration::parse(&text).unwrap();
+    let follow: Vec<_> = found.resources.iter().filter(|one| one.follows).map(|one| one.id.as_str()).collect();
+    assert_eq!(follow, ["fs", "mail", "mail-2", "nfs"]);
+    assert_eq!(found.chain().count(), 5);
 }
 
 #[test]

@@ -37,7 +37,7 @@ const STATUSES: &str = "\
 Exit status:
   0  it is as it was wanted
   1  refused: nothing was changed
-  2  it was tried, and put back
+  2  it was tried, and put back: the node that served before serves again
   3  wrong usage, the cluster does not answer, or it could not be put back";
 
 const EXAMPLES_OF_HA: &str = "\
@@ -55,6 +55,13 @@ Examples:
 hvmail_make_secondary(8) and hvmail_make_primary(8) move the Primary role.";
 
 const EXAMPLES_OF_STATUS: &str = "\
+Examples:
+  hvmail_ha status                     both nodes on one screen
+  hvmail_ha status --watch=5           the same, every five seconds
+  hvmail_ha status --json | jq .primary
+  hvmail_ha status --nagios            one line for a monitoring system, with this exit status
+  hvmail_ha status --prometheus > /var/lib/node_exporter/hvmail_ha.prom
+
 Exit status (as of a Nagios plugin):
   0  ok
   1  something has to be seen to
@@ -72,6 +79,15 @@ exit_status, degraded, reason, time), fencing_history (target, action, status, t
 Of a node: name, role (Primary, \"partly Primary\", Secondary, inactive, offline), online, standby, maintenance, pending,
 unclean, addresses_listed (of all lists), timeline, resources (name, agent, role, promotion_score, failed, managed,
 addresses_listed, says), obstacles (fact, remedy, overridden_by).";
+
+const EXAMPLES_OF_PREFLIGHT: &str = "\
+Examples:
+  hvmail_ha preflight                  could the node that is not Primary take over now?
+  hvmail_ha preflight n2               could n2?
+
+It changes nothing. Each obstacle comes with the command that removes it.
+
+Exit status: 0 it could, or it is Primary; 1 it could not; 3 unknown: the cluster does not answer";
 
 const EXAMPLES_OF_SECONDARY: &str = "\
 Examples:
@@ -144,7 +160,7 @@ fn ha() -> Command {
         .arg(flag("prometheus", "As metrics for the textfile collector of node_exporter").conflicts_with("watch"));
     let preflight = Command::new("preflight")
         .about("Whether a node could take over now, and what stands in its way, the gravest first")
-        .after_help("Exit status: 0 it could, or it is Primary; 1 it could not; 3 unknown: the cluster does not answer")
+        .after_help(EXAMPLES_OF_PREFLIGHT)
         .arg(Arg::new("node").value_name("NODE").help("The node; otherwise the one that is not Primary"));
     Command::new(Name::Ha.word())
         .about("The high availability of a GreenArrow pair: what the operator types")
@@ -180,7 +196,7 @@ fn moving() -> [Arg; 3] {
             .value_name("SECONDS")
             .default_value("600")
             .value_parser(value_parser!(u64).range(10..=7200))
-            .help("After so long without success everything is put back"),
+            .help("After so long, from the start on, all is put back, in 3 minutes at most"),
     ]
 }
 
@@ -213,6 +229,11 @@ fn rest(name: Name) -> String {
     for one in all.get_subcommands() {
         let text = one.clone().bin_name(format!("{} {}", name.word(), one.get_name())).render_help().to_string();
         section(one.get_name(), &text);
+        for inner in one.get_subcommands() {
+            let path = format!("{} {}", one.get_name(), inner.get_name());
+            let text = inner.clone().bin_name(format!("{} {path}", name.word())).render_help().to_string();
+            section(&path, &text);
+        }
     }
     section("notes", &all.get_after_help().map(ToString::to_string).unwrap_or_default());
     page + ".SH SEE ALSO\n.BR hvmail_ha (8),\n.BR hvmail_make_primary (8),\n.BR hvmail_make_secondary (8),\n.BR crm_mon (8),\n\
@@ -232,10 +253,16 @@ mod tests {
     fn the_definitions_are_sound() {
         for name in [Name::Ha, Name::MakePrimary, Name::MakeSecondary] {
             command(name).debug_assert();
-            let help = command(name).render_help().to_string();
-            assert!(help.contains("Examples:") && help.lines().all(|line| line.chars().count() <= 120), "{help}");
+            has_examples(&command(name));
             assert!(manual(name).unwrap().contains(".SH NAME"));
         }
+    }
+
+    /// It, and all below it.
+    fn has_examples(command: &Command) {
+        let help = command.clone().render_help().to_string();
+        assert!(help.contains("Examples:") && help.lines().all(|line| line.chars().count() <= 120), "{help}");
+        command.get_subcommands().for_each(has_examples);
     }
 
     #[test]

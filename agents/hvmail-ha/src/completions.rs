@@ -27,12 +27,7 @@ pub(crate) fn command() -> Command {
                 .value_parser(["bash", "zsh", "fish"])
                 .help("The shell"),
         )
-        .arg(
-            Arg::new("name")
-                .value_name("COMMAND")
-                .value_parser(NAMES.map(Name::word))
-                .help("Of this command only; otherwise of all three"),
-        )
+        .arg(Arg::new("name").value_name("COMMAND").value_parser(NAMES.map(Name::word)).help("Of this command only"))
 }
 
 pub(crate) fn run(matches: &ArgMatches) -> u8 {

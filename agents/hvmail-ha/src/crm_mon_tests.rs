@@ -144,3 +144,13 @@ fn only_what_says_the_role_says_that_it_is_not_promoted() {
         assert!(!told(operations), "{operations:?}");
     }
 }
+
+/// As crm_mon --exclude=all --include=summary,failcounts has it of Pacemaker 2.1.5.
+#[test]
+fn a_failure_without_an_operation_is_counted() {
+    let text = "<pacemaker-result><summary><nodes_configured number=\"2\"/></summary><node_history><node name=\"n1\">\
+        <resource_history id=\"mount\" orphan=\"false\" migration-threshold=\"1000000\" fail-count=\"1000000\"/></node>\
+        </node_history></pacemaker-result>";
+    let count = FailCount { node: "n1".into(), resource: "mount".into(), count: "1000000".into(), banned: true };
+    assert_eq!(Monitored::parse(text).unwrap().counts, [count]);
+}

@@ -265,7 +265,7 @@ fn of_leftovers(picture: &Picture, all: &mut Vec<Finding>) {
         };
         all.push(found(Severity::Warning, None, what, Some(remedy)));
     }
-    let unmanaged = picture.configuration.roles().filter_map(preflight::unmanaged);
+    let unmanaged = picture.configuration.chain().filter_map(preflight::unmanaged);
     all.extend(unmanaged.map(|(what, remedy)| found(Severity::Warning, None, what, Some(remedy))));
 }
 

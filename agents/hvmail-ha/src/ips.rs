@@ -23,6 +23,7 @@ use anyhow::Result;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 
 use crate::make::{DONE, say};
+use crate::within::{PATIENCE, within};
 use compare::{Peer, View};
 use listed::List;
 use site::Site;
@@ -36,19 +37,35 @@ Examples:
   hvmail_ha ips push               this node's file to the other nodes; no failover
   hvmail_ha ips push --replace     the same though lines there are lost
 
-Compared with the file (parameter ip_file of primary-ips): the kernel of this node, which is to have all of the addresses
-if the resource is promoted here, else none; the lists of the other nodes, of which Pacemaker knows number and digest
-and --ssh fetches the whole; and the VirtualMTAs in GreenArrow's configuration files (smtp_source in blocks ip_address).
-VirtualMTAs that were made in the web interface are not seen. A listed address without a VirtualMTA is shown and counts for
-no difference: it may be there for incoming mail only.
+Compared with the file (parameter ip_file of primary-ips): the kernel of this node, which is to have all of the
+addresses if the resource is promoted here, else none; the lists of the other nodes, of which Pacemaker knows number
+and digest and --ssh fetches the whole; and the VirtualMTAs in GreenArrow's configuration files (smtp_source in blocks
+ip_address). VirtualMTAs that were made in the web interface are not seen. A listed address without a VirtualMTA is
+shown and counts for no difference: it may be there for incoming mail only.
 
-check asks the agent itself whether it would take the file. push does that first, writes the file beside the old one there,
-which is kept as FILE.bak, moves it into place when it has arrived whole, and waits until the agents' monitors have taken it
-up, --timeout=SECONDS at most. It refuses before anything is copied when a file there has lines that this one lacks, and
-shows them; --replace copies nevertheless. ssh runs as root, by node name and without asking anything: host, user and key
-can be set in root's ~/.ssh/config.
+check asks the agent itself whether it would take the file. push does that first, writes the file beside the old one
+there, which is kept as FILE.bak, moves it into place when it has arrived whole, and waits until the agents' monitors
+have taken it up, --timeout=SECONDS at most. It refuses before anything is copied when a file there has lines that
+this one lacks, and shows them; --replace copies nevertheless. ssh runs as root, by node name and without asking
+anything: host, user and key can be set in root's ~/.ssh/config.
 
 Exit status: 0 equal, valid, copied and taken up; 1 something differs, is wrong or was not done; 3 unknown";
+
+const HELP_OF_CHECK: &str = "\
+Examples:
+  hvmail_ha ips check /root/new            would the agent take it, and what would change?
+  hvmail_ha ips check /root/new && install -m 644 /root/new /etc/hvmail_primary_ips
+  hvmail_ha ips check --resource ips2 /root/new2
+
+Exit status: 0 valid; 1 it is not; 3 unknown";
+
+const HELP_OF_PUSH: &str = "\
+Examples:
+  hvmail_ha ips push                       this node's file to the other nodes; no failover
+  hvmail_ha ips push --replace             the same though lines there are lost
+  hvmail_ha ips push --timeout=120         where monitors are far apart
+
+Exit status: 0 copied and taken up; 1 something was not done; 3 unknown";
 
 pub(crate) fn command() -> Command {
     let resource = Arg::new("resource")
@@ -57,11 +74,13 @@ pub(crate) fn command() -> Command {
         .help("Of several resources of primary-ips, each with a file of its own, this one");
     let check = Command::new("check")
         .about("Whether a file is a valid list of addresses, and what it would change")
+        .after_help(HELP_OF_CHECK)
         .arg(Arg::new("file").value_name("FILE").required(true).value_parser(value_parser!(PathBuf)).help("The file"))
         .arg(resource.clone());
     let replace = Arg::new("replace").long("replace").action(ArgAction::SetTrue);
     let push = Command::new("push")
         .about("Copies this node's file to the other nodes over ssh, and waits until it is taken up")
+        .after_help(HELP_OF_PUSH)
         .arg(replace.help("Though a file there has lines that this one lacks"))
         .arg(resource.clone())
         .arg(
@@ -122,14 +141,24 @@ fn compare(over_ssh: bool, configuration: Option<&PathBuf>, wanted: Option<&str>
             !own && lists.iter().any(of)
         };
         let mut virtual_mtas = match configuration {
-            Some(place) => VirtualMtas::read(place, true),
-            None => VirtualMtas::read(Path::new(USUAL_PLACE), false),
+            Some(place) => read(place, true),
+            None => read(Path::new(USUAL_PLACE), false),
         };
         // They move with the Primary as well.
         virtual_mtas.found.retain(|one| !of_another(&one.address));
         status = status.max(compare_one(site, over_ssh, virtual_mtas));
     }
     Ok(status)
+}
+
+/// GreenArrow's file system hangs while its DRBD is suspended.
+fn read(place: &Path, named: bool) -> VirtualMtas {
+    let path = place.to_owned();
+    within(PATIENCE, move || Ok(VirtualMtas::read(&path, named))).unwrap_or_else(|error| VirtualMtas {
+        place: place.to_owned(),
+        missing: Some((format!("{}: {error}", place.display()), true)),
+        ..VirtualMtas::default()
+    })
 }
 
 fn compare_one(site: Site, over_ssh: bool, virtual_mtas: VirtualMtas) -> u8 {

@@ -14,6 +14,7 @@ mod crm_mon;
 mod findings;
 mod ips;
 mod make;
+mod new_file;
 mod picture;
 mod preflight;
 mod rejoin;
@@ -23,6 +24,7 @@ mod screen;
 mod serve;
 mod takeover;
 mod tools;
+mod within;
 mod xml;
 
 use std::io::{IsTerminal, Write, stdout};

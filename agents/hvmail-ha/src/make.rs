@@ -10,8 +10,9 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::geteuid;
 use ocf::Deadline;
 
+use crate::cib::Lacks;
 use crate::picture::{Picture, Role};
-use crate::preflight::{self, Told};
+use crate::preflight::{self, Told, how};
 use crate::relocate::{Ending, Work, settle};
 use crate::takeover::{Obstacle, Peer, remaining};
 use crate::{serve, tools};
@@ -51,8 +52,11 @@ pub(crate) fn primary(options: &Options) -> Result<u8> {
     if let Some(status) = twice(&picture, &target) {
         return Ok(status);
     }
-    if picture.role(&target) == Role::Primary && picture.configuration.stopped.is_none() {
-        let answered = serve::ask(&picture.configuration, &target);
+    // One whose promotion has failed is shown as promoted too.
+    let failed = |one: &&str| picture.instance(one, &target).is_some_and(|one| one.failed);
+    let whole = picture.role(&target) == Role::Primary && !picture.roles().iter().any(failed);
+    if whole && picture.configuration.stopped.is_none() {
+        let answered = serve::ask(&picture.configuration, &picture.here, &target);
         return Ok(match answered {
             Ok(_) => say(&format!("{target} is Primary and serves; nothing to do"), DONE),
             Err(why) => say(&format!("{target} is Primary by Pacemaker's word, and does not serve: {why}"), UNKNOWN),
@@ -67,7 +71,7 @@ pub(crate) fn primary(options: &Options) -> Result<u8> {
     if !left.is_empty() {
         return Ok(refuse(&format!("{target} is not made Primary"), &told, &left, ""));
     }
-    carry_out(&picture, &target, &told, options)
+    carry_out(&picture, &target, &told, options, limit)
 }
 
 /// `hvmail_make_secondary`.
@@ -80,20 +84,46 @@ pub(crate) fn secondary(options: &Options) -> Result<u8> {
         return Ok(status);
     }
     if !matches!(picture.role(&node), Role::Primary | Role::Partly) {
-        let what = match picture.primary() {
-            Some(primary) => format!("{node} is not Primary, {primary} is; nothing to do"),
-            None => format!("{node} is not Primary, and no other node is; nothing to do"),
-        };
-        return Ok(say(&what, DONE));
+        let held = picture.nodes().iter().any(|node| matches!(picture.role(node), Role::Primary | Role::Partly));
+        let answering = if held { Vec::new() } else { answering(&picture) };
+        return Ok(match without_role(&picture, &node, &answering) {
+            Ok(what) => say(&what, DONE),
+            Err(what) => say(&what, REFUSED),
+        });
     }
     let others: Vec<String> = picture.nodes().into_iter().filter(|one| *one != node).map(str::to_owned).collect();
     let picture = patient(picture, &others.iter().map(String::as_str).collect::<Vec<_>>(), options, limit)?;
     match best(&picture, &node, options) {
-        Some((target, told)) if left_of(&told, options).is_empty() => carry_out(&picture, target, &told, options),
-        _ if options.stop => stop(&picture, &node, options),
+        Some((target, told)) if left_of(&told, options).is_empty() => {
+            carry_out(&picture, target, &told, options, limit)
+        }
+        _ if options.stop => stop(&picture, &node, options, limit),
         Some((target, told)) => Ok(say(&not_secondary(&node, target, &told, options), REFUSED)),
         None => Ok(say("there is no other node: hvmail_make_secondary --stop ends everything in good order", REFUSED)),
     }
+}
+
+/// What is said of a node that has no role to give away, by Pacemaker's word: a refusal where it may have it all the same.
+fn without_role(picture: &Picture, node: &str, answering: &[String]) -> Result<String, String> {
+    if let Some((fact, remedy)) = preflight::suspicion(picture, node, answering) {
+        return Err(format!(
+            "{node} is not Primary by Pacemaker's word, but:\n  1. {fact}\n     {remedy}\nnothing was changed"
+        ));
+    }
+    let has = |one: &&str| matches!(picture.role(one), Role::Primary | Role::Partly);
+    let mut others = picture.nodes().into_iter().filter(|one| *one != node);
+    let unsure = others.find_map(|one| preflight::suspicion(picture, one, answering));
+    Ok(match (picture.nodes().into_iter().find(has), unsure) {
+        (Some(primary), _) => format!("{node} is not Primary, {primary} is; nothing to do"),
+        (None, Some((fact, remedy))) => format!("{node} is not Primary; but {fact}: {remedy}"),
+        (None, None) if node == picture.here || how(picture, node) == Peer::Down => {
+            format!("{node} is not Primary, and no other node is; nothing to do")
+        }
+        (None, None) => format!(
+            "{node} is not Primary by Pacemaker's word, and no other node is; its agents were not asked, which is done on {node}: \
+             hvmail_make_secondary"
+        ),
+    })
 }
 
 /// The node with the least in its way, besides `node`.
@@ -116,37 +146,68 @@ fn twice(picture: &Picture, node: &str) -> Option<u8> {
     told.iter().any(|one| one.obstacle == Obstacle::Twice).then(|| refuse(TWICE, &told, &[Obstacle::Twice], ""))
 }
 
-fn stop(picture: &Picture, node: &str, options: &Options) -> Result<u8> {
+fn stop(picture: &Picture, node: &str, options: &Options, limit: Deadline) -> Result<u8> {
     // Where the cluster does nothing it would not stop anything either.
     let own = [Obstacle::Maintenance, Obstacle::NoQuorum, Obstacle::TargetMaintenance, Obstacle::Moving];
     let mut told = preflight::told(picture, node, &[]);
     told.retain(|one| own.contains(&one.obstacle));
-    let unmanaged = picture.configuration.roles().filter_map(preflight::unmanaged);
+    let unmanaged = picture.configuration.chain().filter_map(preflight::unmanaged);
     told.extend(unmanaged.map(|(fact, remedy)| Told { obstacle: Obstacle::Held, fact, remedy }));
     if !told.is_empty() {
         let left: Vec<_> = told.iter().map(|one| one.obstacle).collect();
         return Ok(refuse(&format!("{node} is not stopped"), &told, &left, ""));
     }
-    let mut work = Work::new(picture, options.timeout);
+    if limit.passed() {
+        return Ok(too_late(options));
+    }
+    let mut work = Work::new(picture, limit);
     Ok(conclude(&work.stop(node)?))
 }
 
-fn carry_out(picture: &Picture, target: &str, told: &[Told], options: &Options) -> Result<u8> {
+fn carry_out(picture: &Picture, target: &str, told: &[Told], options: &Options, limit: Deadline) -> Result<u8> {
+    if limit.passed() {
+        return Ok(too_late(options));
+    }
     for one in told {
         say(&format!("accepted: {}", one.fact), DONE);
     }
     if told.iter().any(|one| one.obstacle == Obstacle::Failed) {
-        for resource in picture.roles() {
-            tools::cleanup(resource, target)?;
+        for resource in picture.configuration.chain() {
+            tools::cleanup(&resource.id, target)?;
         }
     }
-    if let Some(word) = preflight::lacks(picture, target) {
+    let lacks = preflight::lacks(picture, target);
+    if let Some(word) = lacks {
         tools::forget_attribute(&word.node, &format!("{}-lacks", word.resource))?;
         tools::cleanup(&word.resource, target)?;
         say(&format!("what {} acknowledged alone is given up", word.author), DONE);
     }
-    let mut work = Work::new(picture, options.timeout);
-    Ok(conclude(&work.bring(target, picture.configuration.stopped.is_some())?))
+    let mut work = Work::new(picture, limit);
+    let ending = work.bring(target, picture.configuration.stopped.is_some());
+    if let Some(word) = lacks.filter(|_| !matches!(ending, Ok(Ending::Done(_)))) {
+        say(&give_back(word), DONE);
+    }
+    Ok(conclude(&ending?))
+}
+
+/// The consent was for this one move.
+fn give_back(word: &Lacks) -> String {
+    let Lacks { node, resource, author } = word;
+    if tools::state().is_ok_and(|state| state.nodes_in_role(resource, "Promoted").contains(&node.as_str())) {
+        return format!("{resource} is promoted on {node}: what {author} acknowledged alone stays given up");
+    }
+    match tools::set_attribute(node, &format!("{resource}-lacks"), author) {
+        Ok(()) => format!("what {author} acknowledged alone is not given up any more"),
+        Err(error) => format!(
+            "that what {author} acknowledged alone is given up could not be taken back: {error:#}; \
+             crm_attribute --lifetime forever --node {node} --name {resource}-lacks --update {author}"
+        ),
+    }
+}
+
+fn too_late(options: &Options) -> u8 {
+    let seconds = options.timeout.as_secs();
+    say(&format!("the {seconds} s of --timeout were over before anything was begun; nothing was changed"), REFUSED)
 }
 
 fn conclude(ending: &Ending) -> u8 {
@@ -178,6 +239,9 @@ fn start(limit: Deadline) -> Result<Picture> {
         bail!("this needs root: it is run by user {}", geteuid());
     }
     let mut picture = Picture::take()?;
+    if picture.roles().is_empty() && !picture.unseen.is_empty() {
+        bail!("whether there is a role to move is not known: {}", picture.unseen.join("; "));
+    }
     if picture.roles().is_empty() {
         bail!("no resource of the cluster is a promotable clone: there is no role to move");
     }

@@ -61,3 +61,43 @@ fn the_screens_of_refusals_are_as_they_were() {
         not_secondary(node, target, &told, &options)
     });
 }
+
+/// What Pacemaker knows of a node that it has lost, or that somebody has promoted by hand, is not all.
+#[test]
+fn a_node_that_may_be_primary_is_not_called_secondary() {
+    let idle = |name: &str| {
+        let mut picture = picture(name);
+        picture.words.iter_mut().for_each(|word| word.status = Some(0));
+        picture
+    };
+    assert_eq!(without_role(&idle("healthy"), "n2", &[]).unwrap(), "n2 is not Primary, n1 is; nothing to do");
+    let stopped = idle("stopped");
+    assert!(without_role(&stopped, "n1", &[]).unwrap().ends_with("no other node is; nothing to do"));
+    let there = without_role(&stopped, "n2", &[]).unwrap();
+    assert!(there.contains("its agents were not asked") && !there.contains("nothing to do"), "{there}");
+    let refused = without_role(&stopped, "n2", &["192.0.2.1".to_owned()]).unwrap_err();
+    assert!(refused.contains("192.0.2.1") && refused.ends_with("nothing was changed"), "{refused}");
+    let here = without_role(&stopped, "n1", &["192.0.2.1".to_owned()]).unwrap();
+    assert!(here.starts_with("n1 is not Primary; but addresses of the pair answer"), "{here}");
+    let mut lost = stopped.clone();
+    lost.state.nodes.iter_mut().filter(|node| node.name == "n2").for_each(|node| node.unclean = true);
+    let here = without_role(&lost, "n1", &[]).unwrap();
+    assert!(here.contains("n1 is not Primary; but n2 is not in the cluster and was not fenced"), "{here}");
+    let mut by_hand = idle("stopped");
+    by_hand.words.iter_mut().filter(|word| word.resource == "pg").for_each(|word| word.status = Some(8));
+    let refused = without_role(&by_hand, "n1", &[]).unwrap_err();
+    assert!(refused.contains("pg is active on n1 without the cluster's order"), "{refused}");
+    assert!(refused.contains("crm_resource --refresh --resource pg --node n1"), "{refused}");
+    let gone = idle("fenced");
+    assert_eq!(without_role(&gone, "n2", &[]).unwrap(), "n2 is not Primary, n1 is; nothing to do");
+    let mut unclean = gone.clone();
+    unclean.state.nodes.iter_mut().filter(|node| node.name == "n2").for_each(|node| node.unclean = true);
+    let refused = without_role(&unclean, "n2", &[]).unwrap_err();
+    assert!(
+        refused.contains("n2 is not in the cluster and was not fenced") && refused.contains("--confirm n2"),
+        "{refused}"
+    );
+    let mut unproven = gone;
+    unproven.state.fencing = false;
+    assert!(without_role(&unproven, "n2", &[]).unwrap_err().contains("nobody knows that it is off"));
+}

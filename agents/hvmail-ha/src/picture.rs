@@ -76,7 +76,7 @@ impl Role {
 impl Picture {
     /// Looks. Without the cluster's state there is nothing to show; all else may be missing.
     pub(crate) fn take() -> Result<Self> {
-        let state = tools::state()?;
+        let mut state = tools::state()?;
         let here = tools::own_name();
         let mut unseen = Vec::new();
         let configuration = note(&mut unseen, "the configuration", tools::configuration());
@@ -94,6 +94,9 @@ impl Picture {
         }
         let database = configuration.of_agent("postgresql");
         let histories = database.map(|one| told(one, "history", &mut unseen)).unwrap_or_default();
+        if let Some(counts) = note(&mut unseen, "the fail counts", tools::fail_counts().map(Some)) {
+            state.counts = counts;
+        }
         // In maintenance mode nobody else looks.
         let idle = state.maintenance || state.node(&here).is_some_and(|node| node.maintenance);
         let ask = if idle { agents::ask_thoroughly } else { agents::ask };

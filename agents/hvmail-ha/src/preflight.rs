@@ -1,10 +1,14 @@
 //! From what was seen to the facts of the decision, and from an obstacle to the sentence and the remedy.
 
 mod disks;
+mod resources;
 
+use crate::agents::Word;
 use crate::cib::{Lacks, Leftover, Resource};
 use crate::picture::{Picture, Role, Twice};
 use crate::takeover::{Database, Disk, Facts, Obstacle, Peer, Target, Way, obstacles};
+use resources::{failed, held, unready};
+pub(crate) use resources::{lists_differ, unmanaged};
 
 /// An instance of greenarrow's agents that could take over at once has this promotion score or more.
 const READY: i64 = 50;
@@ -45,7 +49,7 @@ pub(crate) fn facts(picture: &Picture, target: &str, answering: &[String]) -> Fa
         moving: mover(picture).is_some(),
         peer_was_last: picture.configuration.stopped.as_ref().is_some_and(|mark| mark.last_primary != target),
         was_last: picture.configuration.stopped.as_ref().is_some_and(|mark| mark.last_primary == target),
-        database: if judged { database(picture, target) } else { Database::Level },
+        database: if judged { database(picture, target).0 } else { Database::Level },
         disk: if judged { disks::disk(picture, target) } else { Disk::None },
         answering: !answering.is_empty(),
         held: !held(picture, target).is_empty(),
@@ -64,20 +68,27 @@ pub(crate) fn told(picture: &Picture, target: &str, answering: &[String]) -> Vec
 /// The node that a takeover of `target` depends on, and how it is.
 pub(crate) fn peer_of<'a>(picture: &'a Picture, target: &str) -> (Peer, Option<&'a str>) {
     let others = picture.state.nodes.iter().filter(|node| node.name != target);
-    let trusted = picture.state.fencing && !picture.configuration.trusts_unseen;
-    let all = others.map(|node| {
-        let kind = match picture.role(&node.name) {
-            _ if node.unclean => Peer::Unclean,
-            Role::Primary | Role::Partly => Peer::Primary,
-            Role::Secondary | Role::Inactive => Peer::Secondary,
-            Role::Offline if trusted => Peer::Down,
-            Role::Offline => Peer::Unproven,
-        };
-        (kind, Some(node.name.as_str()))
-    });
+    let all = others.map(|node| (how(picture, &node.name), Some(node.name.as_str())));
     // Of several the one that may do most harm.
-    let order = [Peer::Unclean, Peer::Primary, Peer::Unproven, Peer::Secondary, Peer::Down];
+    let order = [Peer::Unclean, Peer::Primary, Peer::Unproven, Peer::Secondary, Peer::Idle, Peer::Down];
     all.min_by_key(|(kind, _)| order.iter().position(|one| one == kind)).unwrap_or((Peer::None, None))
+}
+
+/// How a node is to one that would take over from it.
+pub(crate) fn how(picture: &Picture, node: &str) -> Peer {
+    let trusted = picture.state.fencing && !picture.configuration.trusts_unseen;
+    match picture.role(node) {
+        _ if picture.state.node(node).is_some_and(|one| one.unclean) => Peer::Unclean,
+        Role::Primary | Role::Partly => Peer::Primary,
+        Role::Secondary | Role::Inactive if databases_run(picture, node) => Peer::Secondary,
+        Role::Secondary | Role::Inactive => Peer::Idle,
+        Role::Offline if trusted => Peer::Down,
+        Role::Offline => Peer::Unproven,
+    }
+}
+
+fn databases_run(picture: &Picture, node: &str) -> bool {
+    picture.configuration.all_of_agent("postgresql").all(|one| picture.instance(&one.id, node).is_some())
 }
 
 fn target_of(picture: &Picture, target: &str) -> Target {
@@ -101,11 +112,25 @@ fn score(picture: &Picture, resource: &str, node: &str) -> Option<i64> {
     picture.state.node(node)?.score(resource)
 }
 
-fn database(picture: &Picture, target: &str) -> Database {
-    let Some(resource) = picture.configuration.of_agent("postgresql") else { return Database::None };
+/// Of several databases the one that has the most to say against it, and its resource.
+fn database<'a>(picture: &'a Picture, target: &str) -> (Database, Option<&'a Resource>) {
+    let all = picture.configuration.all_of_agent("postgresql");
+    let judged = all.map(|resource| (one_database(picture, resource, target), Some(resource)));
+    let order = [
+        Database::Unknown,
+        Database::Unfit,
+        Database::Lacks,
+        Database::Unstreamed,
+        Database::Streamed,
+        Database::Level,
+    ];
+    judged.min_by_key(|(how, _)| order.iter().position(|one| one == how)).unwrap_or((Database::None, None))
+}
+
+fn one_database(picture: &Picture, resource: &Resource, target: &str) -> Database {
     match score(picture, &resource.id, target) {
         _ if is_promoted(picture, &resource.id, target) => Database::Level,
-        _ if lacks(picture, target).is_some() => Database::Lacks,
+        _ if lacks(picture, target).is_some_and(|word| word.resource == resource.id) => Database::Lacks,
         None => Database::Unknown,
         Some(score) if score >= READY => Database::Level,
         Some(score) if score >= STREAMED => Database::Streamed,
@@ -116,89 +141,10 @@ fn database(picture: &Picture, target: &str) -> Database {
 
 /// The word of a primary, which is not there, that `target` lacks what it acknowledged.
 pub(crate) fn lacks<'a>(picture: &'a Picture, target: &str) -> Option<&'a Lacks> {
-    let there = |name: &str| picture.state.node(name).is_some_and(|node| node.online && !node.unclean);
+    let there = |name: &str| {
+        picture.state.node(name).is_some_and(|node| node.online && !node.unclean) && databases_run(picture, name)
+    };
     picture.configuration.lacks.iter().find(|one| one.node == target && one.author != target && !there(&one.author))
-}
-
-/// What somebody has told the cluster, each with the command that takes it back.
-fn held(picture: &Picture, target: &str) -> Vec<(String, String)> {
-    let now = picture.at.as_second();
-    let mut all = Vec::new();
-    for role in picture.configuration.roles() {
-        let clone = role.promotable.as_deref().unwrap_or(&role.id);
-        let of = |one: &&Leftover| one.resource == clone || one.resource == role.id;
-        for left in picture.configuration.leftovers.iter().filter(of) {
-            let there = left.node.as_deref() == Some(target);
-            let hinders = (left.id.starts_with("cli-ban-") && there) || (left.id.starts_with("cli-prefer-") && !there);
-            if hinders && left.until.is_none_or(|until| until > now) {
-                let fact = format!("constraint {} keeps {clone} from {target}", left.id);
-                all.push((fact, format!("crm_resource --clear --resource {clone}")));
-            }
-        }
-        if let Some(word) = role.target_role.as_deref().filter(|word| !["Started", "Promoted", "Master"].contains(word))
-        {
-            let fact = format!("target-role={word} of {clone} lets nobody be Primary");
-            all.push((fact, format!("crm_resource --resource {clone} --meta --delete-parameter target-role")));
-        }
-        all.extend(unmanaged(role));
-    }
-    all
-}
-
-/// What somebody has taken out of the cluster's hands, and the command that gives it back.
-pub(crate) fn unmanaged(role: &Resource) -> Option<(String, String)> {
-    let (clone, name) = (role.promotable.as_deref().unwrap_or(&role.id), role.unmanaged.as_ref()?);
-    let fact = format!("{clone} is not managed ({name}): the cluster does nothing with it");
-    Some((fact, format!("crm_resource --resource {clone} --meta --delete-parameter {name}")))
-}
-
-fn failed<'a>(picture: &'a Picture, target: &str) -> Vec<&'a str> {
-    let banned = |id: &&str| {
-        picture.state.counts.iter().any(|count| count.resource == *id && count.node == target && count.banned)
-            || picture.instance(id, target).is_some_and(|one| one.failed || one.blocked)
-    };
-    picture.roles().into_iter().filter(banned).collect()
-}
-
-/// What is not ready, and why, without the database and DRBD, which are judged by themselves.
-fn unready(picture: &Picture, target: &str) -> Vec<String> {
-    let failed = failed(picture, target);
-    let mut all = Vec::new();
-    for resource in picture.configuration.roles() {
-        let id = resource.id.as_str();
-        let apart = resource.agent == "ocf:greenarrow:postgresql" || resource.agent.ends_with(":drbd");
-        if apart || failed.contains(&id) || is_promoted(picture, id, target) {
-            continue;
-        }
-        let least = if resource.agent.starts_with("ocf:greenarrow:") { READY } else { 0 };
-        let reason = picture.state.failures.iter().rev().find(|one| one.resource == id && one.node == target);
-        let reason = reason.and_then(|one| one.reason.clone()).map_or_else(String::new, |reason| format!(": {reason}"));
-        match (picture.instance(id, target), score(picture, id, target)) {
-            (None, _) => all.push(format!("{id} does not run there{reason}")),
-            (_, None) => all.push(format!("{id} is not to be promoted there{reason}")),
-            (_, Some(score)) if score < least => {
-                all.push(format!("{id} has promotion score {score} there, not {least}{reason}"));
-            }
-            _ => {}
-        }
-    }
-    all.extend(lists_differ(picture));
-    all
-}
-
-/// A sentence for each resource whose lists of addresses are not the same. Of several it is named.
-pub(crate) fn lists_differ(picture: &Picture) -> Vec<String> {
-    let resources: Vec<_> = picture.configuration.all_of_agent("primary-ips").collect();
-    let differ = |resource: &&Resource| {
-        let mut of = picture.lists.iter().filter(|list| list.resource == resource.id);
-        let first = of.next()?;
-        let other = of.find(|list| list.told != first.told)?;
-        let name = if resources.len() > 1 { format!(" of {}", resource.id) } else { String::new() };
-        let [here, there] =
-            [first, other].map(|list| format!("{} has {}", list.node, list.count().unwrap_or_default()));
-        Some(format!("the lists of addresses{name} differ: {here}, {there} addresses"))
-    };
-    resources.iter().filter_map(differ).collect()
 }
 
 /// The constraint of a move that another node is at. Of one whose node is gone, or whose time is over, nobody is.
@@ -213,7 +159,7 @@ pub(crate) fn mover(picture: &Picture) -> Option<&Leftover> {
 
 fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacle) -> Told {
     let peer = peer_of(picture, target).1.unwrap_or("the other node");
-    let pg = picture.configuration.of_agent("postgresql").map_or("the database", |one| &one.id);
+    let pg = database(picture, target).1.map_or("the database", |one| &one.id);
     let why = |resource: &str| {
         let mut all = picture.state.failures.iter().rev().filter(|one| one.resource == resource && one.node == target);
         all.find_map(|one| one.reason.clone()).map_or_else(String::new, |reason| format!(": {reason}"))
@@ -221,19 +167,7 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
     let shown = |score: Option<i64>| score.map_or_else(|| "none".to_owned(), |score| score.to_string());
     let (fact, remedy) = match obstacle {
         Obstacle::Twice => (twice_fact(picture), twice_remedy(picture)),
-        Obstacle::PeerUnclean => (
-            format!("{peer} is not in the cluster and was not fenced: it may still be Primary"),
-            format!(
-                "mend fencing (stonith_admin --history {peer}); or see to it that {peer} is off, and only then: \
-                 stonith_admin --confirm {peer}"
-            ),
-        ),
-        Obstacle::PeerUnproven => (
-            format!(
-                "{peer} is not in the cluster, and without fencing nobody knows that it is off: it may still be Primary"
-            ),
-            format!("see to it that {peer} is off; set up fencing: crm_attribute --name stonith-enabled --update true"),
-        ),
+        Obstacle::PeerUnclean | Obstacle::PeerUnproven => at_large(peer, obstacle),
         Obstacle::AddressesAnswer => (
             format!("addresses of the pair answer though no node of the cluster is Primary: {}", answering.join(", ")),
             format!("find who answers (ip neigh show {}) and stop it there", answering.first().map_or("", |one| one)),
@@ -298,6 +232,51 @@ fn tell(picture: &Picture, target: &str, answering: &[String], obstacle: Obstacl
     Told { obstacle, fact, remedy }
 }
 
+/// A node that may be Primary outside of the cluster, and how one gets to know.
+fn at_large(node: &str, obstacle: Obstacle) -> (String, String) {
+    if obstacle == Obstacle::PeerUnclean {
+        return (
+            format!("{node} is not in the cluster and was not fenced: it may still be Primary"),
+            format!(
+                "mend fencing (stonith_admin --history {node}); or see to it that {node} is off, and only then: \
+                 stonith_admin --confirm {node}"
+            ),
+        );
+    }
+    (
+        format!(
+            "{node} is not in the cluster, and without fencing nobody knows that it is off: it may still be Primary"
+        ),
+        format!("see to it that {node} is off; set up fencing: crm_attribute --name stonith-enabled --update true"),
+    )
+}
+
+/// Why a node may be Primary that is not by Pacemaker's word: the first reason, with what to do about it. While no other is,
+/// `answering` are the addresses of the pair that answer on the wire, none of them this node's own.
+pub(crate) fn suspicion(picture: &Picture, node: &str, answering: &[String]) -> Option<(String, String)> {
+    match how(picture, node) {
+        Peer::Unclean => return Some(at_large(node, Obstacle::PeerUnclean)),
+        Peer::Unproven => return Some(at_large(node, Obstacle::PeerUnproven)),
+        _ => {}
+    }
+    let active = |word: &&Word| matches!(word.status, Some(8 | 9 | 191));
+    let unordered =
+        |word: &&Word| !is_promoted(picture, &word.resource, node) && !picture.state.changing(&word.resource);
+    let roles = picture.roles();
+    let mut own = picture.words.iter().filter(|word| node == picture.here && roles.contains(&word.resource.as_str()));
+    if let Some(word) = own.find(|word| active(word) && unordered(word)) {
+        let (resource, text) = (&word.resource, &word.text);
+        return Some((
+            format!("{resource} is active on {node} without the cluster's order: {text}"),
+            format!(
+                "have the cluster look: crm_resource --refresh --resource {resource} --node {node}; then repeat this"
+            ),
+        ));
+    }
+    let tell = || tell(picture, node, answering, Obstacle::AddressesAnswer);
+    (!answering.is_empty() && node != picture.here).then(tell).map(|told| (told.fact, told.remedy))
+}
+
 /// Why a node that could not take over may be able to in some seconds. `at_work` says whether a DC is, and `started` how many
 /// seconds ago the database was started there.
 pub(crate) fn soon(
@@ -313,32 +292,39 @@ pub(crate) fn soon(
         return Some(idle(target, Obstacle::TargetPassing).0);
     }
     // A node that has joined is looked at before anything is started there.
-    if picture.role(target) == Role::Inactive && at_work(dc) {
-        return Some(format!("not everything runs on {target} yet, and the cluster is at work"));
+    let peer = peer_of(picture, target).1.unwrap_or(target);
+    if let Some(node) = [target, peer].into_iter().find(|node| picture.role(node) == Role::Inactive)
+        && at_work(dc)
+    {
+        return Some(format!("not everything runs on {node} yet, and the cluster is at work"));
     }
     let unfit = obstacles(&facts(picture, target, &[])).contains(&Obstacle::DatabaseUnfit);
-    let database = picture.configuration.of_agent("postgresql").filter(|_| unfit)?;
+    let database = database(picture, target).1.filter(|_| unfit)?;
     let new = started(&database.id).is_some_and(|seconds| seconds <= STREAMS_WITHIN);
     new.then(|| format!("the database on {target} has just started, and its agent has not said yet that it streams"))
 }
 
-/// Why a node that is not there may have more, and what makes it known.
+/// Why a node that is not there, or whose database does not run, may have more, and what makes it known.
 fn more(picture: &Picture, target: &str, peer: &str) -> (String, String) {
-    if let Some(lacks) = lacks(picture, target) {
-        let author = &lacks.author;
+    let lacks = lacks(picture, target);
+    let who = lacks.map_or(peer, |lacks| &lacks.author);
+    let (is, remedy) = if picture.role(who) == Role::Offline {
+        ("is not there", format!("switch {who} on"))
+    } else {
+        ("does not run its database", format!("have {who} start it: `hvmail_ha status` says what keeps it"))
+    };
+    if lacks.is_some() {
         return (
-            format!("{author} acknowledged commits that the database on {target} lacks, and is not there"),
-            format!("switch {author} on: what it has is not lost, and it is promoted by itself"),
+            format!("{who} acknowledged commits that the database on {target} lacks, and {is}"),
+            format!("{remedy}: what it has is not lost, and it is promoted by itself"),
         );
     }
     let fact = if picture.configuration.stopped.is_some() {
-        format!("{peer} was Primary last and is not there: what it wrote may be missing on {target}")
+        format!("{peer} was Primary last and {is}: what it wrote may be missing on {target}")
     } else {
-        format!(
-            "the database on {target} has not streamed since its start, and {peer}, which may have more, is not there"
-        )
+        format!("the database on {target} has not streamed since its start, and {peer}, which may have more, {is}")
     };
-    (fact, format!("switch {peer} on and wait until it is in the cluster: the two compare their logs"))
+    (fact, format!("{remedy} and wait until it is in the cluster: the two compare their logs"))
 }
 
 /// Why the cluster does nothing, as a whole or on that node, and what makes it do something.

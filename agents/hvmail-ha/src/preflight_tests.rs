@@ -1,6 +1,6 @@
 use super::*;
 use crate::captured::picture;
-use crate::cib::{Fence, Resource};
+use crate::cib::{Fence, Meta, Resource};
 use crate::crm_mon::FailCount;
 
 fn obstacles_of(picture: &Picture, target: &str) -> Vec<Obstacle> {
@@ -202,10 +202,11 @@ fn what_somebody_told_the_cluster_holds_the_role() {
         picture.configuration.leftovers.push(leftover);
         assert_eq!(obstacles_of(&picture, "n2") == [Obstacle::Held], holds, "{:?}", picture.configuration.leftovers);
     }
+    let meta = |word: &str| Some(Meta { of: "pg".to_owned(), word: word.to_owned() });
     let mut picture = picture("healthy");
-    picture.configuration.resources.iter_mut().for_each(|one| one.target_role = Some("Started".to_owned()));
+    picture.configuration.resources.iter_mut().for_each(|one| one.target_role = meta("Started"));
     assert_eq!(obstacles_of(&picture, "n2"), []);
-    picture.configuration.resources.iter_mut().for_each(|one| one.target_role = Some("Stopped".to_owned()));
+    picture.configuration.resources.iter_mut().for_each(|one| one.target_role = meta("Stopped"));
     let told = told(&picture, "n2", &[]);
     assert!(told[0].fact.contains("target-role=Stopped of pg-clone lets nobody be Primary"), "{told:?}");
     assert!(told[0].remedy.contains("--resource pg-clone --meta --delete-parameter target-role"), "{told:?}");
@@ -215,12 +216,81 @@ fn what_somebody_told_the_cluster_holds_the_role() {
 fn what_is_not_managed_is_not_moved() {
     let mut picture = picture("healthy");
     picture.configuration.resources.iter_mut().filter(|one| one.id == "pg").for_each(|one| {
-        one.unmanaged = Some("is-managed".to_owned());
+        one.unmanaged = Some(Meta { of: "pg".to_owned(), word: "is-managed".to_owned() });
     });
     let told = told(&picture, "n2", &[]).remove(0);
     assert_eq!((told.obstacle, told.way()), (Obstacle::Held, None));
     assert_eq!(told.fact, "pg-clone is not managed (is-managed): the cluster does nothing with it");
     assert_eq!(told.remedy, "crm_resource --resource pg-clone --meta --delete-parameter is-managed");
+}
+
+/// With a file system that follows the roles.
+fn mounted() -> Picture {
+    let mut picture = picture("healthy");
+    let agent = "ocf:heartbeat:Filesystem".to_owned();
+    picture.configuration.resources.push(Resource { id: "fs".to_owned(), agent, follows: true, ..Resource::default() });
+    picture
+}
+
+#[test]
+fn what_follows_the_role_is_judged_like_what_has_it() {
+    assert_eq!(obstacles_of(&mounted(), "n2"), []);
+    let mut failed = mounted();
+    let count = |node: &str| FailCount {
+        node: node.to_owned(),
+        resource: "fs".to_owned(),
+        count: "INFINITY".to_owned(),
+        banned: true,
+    };
+    failed.state.counts.push(count("n1"));
+    assert_eq!(obstacles_of(&failed, "n2"), [], "it has failed on the other node");
+    failed.state.counts.push(count("n2"));
+    let told_of = told(&failed, "n2", &[]).remove(0);
+    assert_eq!(told_of.obstacle, Obstacle::Failed);
+    assert!(told_of.remedy.ends_with("crm_resource --cleanup --resource fs --node n2"), "{told_of:?}");
+    let mut banned = mounted();
+    banned.configuration.leftovers.push(Leftover {
+        id: "cli-ban-fs-on-n2".to_owned(),
+        resource: "fs".to_owned(),
+        node: Some("n2".to_owned()),
+        ..Leftover::default()
+    });
+    let told_of = told(&banned, "n2", &[]).remove(0);
+    assert_eq!((told_of.obstacle, told_of.remedy.as_str()), (Obstacle::Held, "crm_resource --clear --resource fs"));
+    let mut unmanaged = mounted();
+    let fs = unmanaged.configuration.resources.last_mut().unwrap();
+    fs.unmanaged = Some(Meta { of: "mounts".to_owned(), word: "is-managed".to_owned() });
+    let told_of = told(&unmanaged, "n2", &[]).remove(0);
+    assert_eq!(told_of.fact, "mounts is not managed (is-managed): the cluster does nothing with it");
+}
+
+#[test]
+fn of_two_databases_the_worse_counts() {
+    let mut picture = picture("healthy");
+    let second = Resource { id: "pg2".to_owned(), ..picture.configuration.of_agent("postgresql").unwrap().clone() };
+    picture.configuration.resources.push(second);
+    for (score, expected) in [("50", vec![]), ("5", vec![Obstacle::DatabaseUnfit])] {
+        let mut picture = picture.clone();
+        let instances: Vec<_> = picture.state.instances.iter().filter(|one| one.resource == "pg").cloned().collect();
+        let second = |one| crate::crm_mon::Instance { resource: "pg2".to_owned(), ..one };
+        picture.state.instances.extend(instances.into_iter().map(second));
+        picture.state.nodes.iter_mut().for_each(|node| node.attributes.push(("master-pg2".into(), score.into())));
+        assert_eq!(obstacles_of(&picture, "n2"), expected, "{score}");
+        assert!(told(&picture, "n2", &[]).iter().all(|one| one.fact.contains("promotion score of pg2: 5")));
+    }
+}
+
+/// It is online, and nobody can compare logs with it.
+#[test]
+fn a_peer_whose_database_does_not_run_may_have_more() {
+    let mut picture = picture("stopped");
+    picture.state.instances.retain(|one| one.resource != "pg" || one.node.as_deref() != Some("n2"));
+    assert_eq!(peer_of(&picture, "n1"), (Peer::Idle, Some("n2")));
+    let told = told(&picture, "n1", &[]).remove(0);
+    assert_eq!((told.obstacle, told.way().as_deref()), (Obstacle::PeerHasMore, Some("--accept-data-loss=database")));
+    assert!(told.fact.starts_with("n2 was Primary last and does not run its database"), "{told:?}");
+    assert!(told.remedy.starts_with("have n2 start it"), "{told:?}");
+    assert!(soon(&picture, "n1", |_| true, |_| None).unwrap().contains("not everything runs on n2"));
 }
 
 #[test]

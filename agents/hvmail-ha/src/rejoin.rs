@@ -65,7 +65,7 @@ pub(crate) fn command() -> Command {
                 .value_name("NODE"),
         )
         .arg(
-            flag("by", "How the database comes back; by default by what is the least")
+            flag("by", "How the database comes back; else by what is the least")
                 .value_name("WAY")
                 .value_parser(["rewind", "basebackup"]),
         )

@@ -1,5 +1,7 @@
 //! The Primary role is brought to a node, or taken from all; or everything is put back.
 
+mod back;
+
 use std::io::Write;
 use std::time::{Duration, Instant};
 
@@ -13,13 +15,12 @@ use crate::cib::{preference, stop_marks};
 use crate::crm_mon::{Failure, Monitored};
 use crate::picture::Picture;
 use crate::{serve, tools};
+use back::Before;
 
 /// Between two looks. A look costs some milliseconds of processor time on both nodes.
 const LOOK_AGAIN: Duration = Duration::from_millis(300);
 /// The constraint outlives the command's own time by this: for the removal, on a busy node.
 const SPARE: SignedDuration = SignedDuration::from_secs(60);
-/// How long the cluster may take to get back to where it was.
-const BACK: Duration = Duration::from_secs(90);
 /// For how long all has to stay as it is once nothing asks for it any more.
 const STAYS: Duration = Duration::from_secs(1);
 
@@ -41,16 +42,18 @@ pub(crate) struct Work<'a> {
     began: Instant,
     signals: Option<SignalFd>,
     told: Vec<String>,
+    before: Option<Before>,
 }
 
 impl<'a> Work<'a> {
-    pub(crate) fn new(picture: &'a Picture, budget: Duration) -> Self {
+    pub(crate) fn new(picture: &'a Picture, deadline: Deadline) -> Self {
         Self {
             picture,
-            deadline: Deadline::after(budget),
+            deadline,
             began: Instant::now(),
             signals: interrupts().ok(),
             told: Vec::new(),
+            before: Before::of(picture),
         }
     }
 
@@ -77,19 +80,27 @@ impl<'a> Work<'a> {
             )));
         }
         match came {
-            Ok(answered) if self.stays(target) => {
+            Ok(answered) if stays(|state| is_primary(state, &owned(&self.picture.roles()), target)) => {
                 let asked = if answered.is_empty() { String::new() } else { format!(" ({})", answered.join(", ")) };
                 Ok(Ending::Done(format!("{target} is Primary and serves{asked}")))
             }
-            Ok(_) => Ok(self.put_back(&format!("{target} did not stay Primary"), lift)),
-            Err(why) => Ok(self.put_back(&why, lift)),
+            Ok(_) => Ok(self.put_back(Some(target), &format!("{target} did not stay Primary"), lift)),
+            Err(why) => Ok(self.put_back(Some(target), &why, lift)),
         }
     }
 
     /// Takes the role from all nodes, of which `last` has it.
     pub(crate) fn stop(&mut self, last: &str) -> Result<Ending> {
         let clones = self.clones();
-        tools::change_resources(&stop_marks(last, &clones))?;
+        if let Err(error) = tools::change_resources(&stop_marks(last, &clones)) {
+            // A tool that was killed may have been heard all the same.
+            return match tools::remove_stop_marks() {
+                Ok(()) => Err(error),
+                Err(_) => Ok(Ending::Adrift(format!(
+                    "{error:#}; and whether the mark is there that lets no node be Primary is not known: hvmail_ha status"
+                ))),
+            };
+        }
         self.say("the cluster was asked to have no Primary");
         let roles = owned(&self.picture.roles());
         let ended = |state: &Monitored| {
@@ -104,7 +115,7 @@ impl<'a> Work<'a> {
                 if let Err(error) = tools::remove_stop_marks() {
                     return Ok(Ending::Adrift(format!("{why}; and the mark could not be taken away: {error:#}")));
                 }
-                Ok(self.put_back(&why, false))
+                Ok(self.put_back(None, &why, false))
             }
         }
     }
@@ -118,10 +129,10 @@ impl<'a> Work<'a> {
         let roles = owned(&self.picture.roles());
         let before = self.picture.state.failures.clone();
         let mut refused = None;
-        let configuration = self.picture.configuration.clone();
+        let picture = self.picture;
         let mut silent = String::new();
         let came = self.watch(|state| {
-            if let Some(failure) = new_failure(&before, &state.failures, target) {
+            if let Some(failure) = gone(state, target).or_else(|| new_failure(&before, &state.failures, target)) {
                 refused = Some(failure);
                 return Some(Vec::new());
             }
@@ -130,7 +141,7 @@ impl<'a> Work<'a> {
             if !there || !roles.iter().all(confirmed) {
                 return None;
             }
-            serve::ask(&configuration, target).map_err(|why| silent = why).ok()
+            serve::ask(&picture.configuration, &picture.here, target).map_err(|why| silent = why).ok()
         });
         match (refused, came) {
             (Some(failure), _) => Err(failure),
@@ -185,46 +196,6 @@ impl<'a> Work<'a> {
     fn interrupted(&mut self) -> bool {
         matches!(self.signals.as_ref().map(SignalFd::read_signal), Some(Ok(Some(_))))
     }
-
-    fn stays(&mut self, target: &str) -> bool {
-        let began = Instant::now();
-        let roles = owned(&self.picture.roles());
-        while began.elapsed() < STAYS {
-            std::thread::sleep(LOOK_AGAIN);
-            if tools::state().is_ok_and(|state| !is_primary(&state, &roles, target)) {
-                return false;
-            }
-        }
-        true
-    }
-
-    /// The cluster goes back by itself once nothing asks for anything else; here it is waited for.
-    fn put_back(&mut self, why: &str, lifted: bool) -> Ending {
-        self.say(&format!("{why}: putting back"));
-        let roles = owned(&self.picture.roles());
-        self.deadline = Deadline::after(BACK);
-        self.signals = None;
-        if let (true, Some(stopped)) = (lifted, &self.picture.configuration.stopped) {
-            let marks = stop_marks(&stopped.last_primary, &self.clones());
-            if let Err(error) = tools::change_resources(&marks) {
-                return Ending::Adrift(format!("{why}. The mark of --stop could not be put back: {error:#}"));
-            }
-            return match self.watch(|state| nobody(state, &roles).then_some(())) {
-                Ok(()) => Ending::PutBack(format!("{why}. No node is Primary, as before")),
-                Err(_) => Ending::Adrift(format!(
-                    "{why}. Not everything is stopped yet; hvmail_ha status shows what there is"
-                )),
-            };
-        }
-        let nodes: Vec<String> = self.picture.nodes().into_iter().map(str::to_owned).collect();
-        let found = self.watch(|state| nodes.iter().find(|node| is_primary(state, &roles, node)).cloned());
-        match found {
-            Ok(node) => Ending::PutBack(format!("{why}. {node} is Primary")),
-            Err(_) => {
-                Ending::Adrift(format!("{why}. No node is wholly Primary now; hvmail_ha status shows what there is"))
-            }
-        }
-    }
 }
 
 /// Waits until the cluster has done what it is at, and says whether it has.
@@ -240,17 +211,47 @@ pub(crate) fn settle(roles: &[&str], budget: Duration) -> bool {
     }
 }
 
+/// Whether it stays so.
+fn stays(so: impl Fn(&Monitored) -> bool) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < STAYS {
+        std::thread::sleep(LOOK_AGAIN);
+        if tools::state().is_ok_and(|state| !so(&state)) {
+            return false;
+        }
+    }
+    true
+}
+
 fn owned(names: &[&str]) -> Vec<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
 }
 
 fn is_primary(state: &Monitored, roles: &[String], node: &str) -> bool {
-    let promoted = |one: &String| state.nodes_in_role(one, "Promoted") == [node] && !state.changing(one);
-    !roles.is_empty() && roles.iter().all(promoted)
+    !roles.is_empty() && roles.iter().all(|one| has(state, one, node))
+}
+
+/// That node alone, and nothing is under way. One whose promotion has failed is shown as promoted too.
+fn has(state: &Monitored, resource: &str, node: &str) -> bool {
+    let failed = state.instances.iter().any(|one| one.resource == resource && one.role == "Promoted" && one.failed);
+    state.nodes_in_role(resource, "Promoted") == [node] && !failed && !state.changing(resource)
 }
 
 fn nobody(state: &Monitored, roles: &[String]) -> bool {
     roles.iter().all(|one| state.nodes_in_role(one, "Promoted").is_empty() && !state.changing(one))
+}
+
+/// Why a node will not be Primary any more: left alone, the constraint would bring the role to it once it is back, long after
+/// another node has it.
+fn gone(state: &Monitored, target: &str) -> Option<String> {
+    match state.node(target) {
+        Some(node) if node.unclean => Some(format!("{target} has failed and is to be fenced")),
+        Some(node) if !node.online => Some(format!("{target} has left the cluster")),
+        Some(node) if node.shutdown => Some(format!("{target} is leaving the cluster")),
+        Some(node) if node.standby => Some(format!("{target} was put in standby")),
+        Some(_) => None,
+        None => Some(format!("{target} is no node of the cluster any more")),
+    }
 }
 
 /// A start or a promotion on `target` that has failed since.
@@ -284,3 +285,7 @@ fn interrupts() -> Result<SignalFd> {
     signals.thread_block()?;
     Ok(SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
 }
+
+#[cfg(test)]
+#[path = "relocate_tests.rs"]
+mod tests;

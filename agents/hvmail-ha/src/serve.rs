@@ -19,19 +19,34 @@ const PORT: u16 = 5432;
 /// PostgreSQL's SSLRequest (protocol-message-formats): answered with one byte before anybody has to log in.
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 0x04, 0xd2, 0x16, 0x2f];
 
-/// What answers on `node`, or the first that does not and why.
-pub(crate) fn ask(configuration: &Configuration, node: &str) -> Result<Vec<String>, String> {
+/// What answers on `node`, or the first that does not and why; asked from `here`.
+pub(crate) fn ask(configuration: &Configuration, here: &str, node: &str) -> Result<Vec<String>, String> {
     let mut answered = Vec::new();
     if let Some(server) = configuration.of_agent("postgresql").and_then(|resource| database(resource, node)) {
         greet(server).map_err(|error| format!("the database at {server}: {error}"))?;
         answered.push(format!("the database at {server}"));
     }
-    let ports = configuration.of_agent("services").and_then(|resource| resource.parameter("check_ports"));
-    for port in ports.unwrap_or_default().split([' ', ',']).filter_map(|port| port.parse::<SocketAddr>().ok()) {
+    let text = configuration.of_agent("services").and_then(|resource| resource.parameter("check_ports"));
+    for port in ports(text.unwrap_or_default()) {
+        if here != node && is_inward(port.ip()) {
+            answered.push(format!("not seen from {here}: port {port}"));
+            continue;
+        }
         TcpStream::connect_timeout(&port, PATIENCE).map_err(|error| format!("port {port}: {error}"))?;
         answered.push(format!("port {port}"));
     }
     Ok(answered)
+}
+
+/// As ocf:greenarrow:services divides its parameter.
+fn ports(text: &str) -> Vec<SocketAddr> {
+    text.split([' ', ',', '\t', '\n']).filter_map(|port| port.parse().ok()).collect()
+}
+
+/// Each host reaches itself by it, and no other.
+fn is_inward(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    address.is_loopback() || address.is_unspecified()
 }
 
 /// Where the server of a node is (primary_hosts: NODE:HOST …). A host by name is not looked up.
@@ -107,6 +122,29 @@ mod tests {
         assert_eq!(database(&resource, "n1").unwrap().to_string(), "192.0.2.1:5433");
         assert_eq!(database(&resource, "n2").unwrap().to_string(), "[2001:db8::2]:5433");
         assert_eq!((database(&resource, "n3"), database(&resource, "n4")), (None, None));
+    }
+
+    /// What answers there is another node's business.
+    #[test]
+    fn a_loopback_port_is_asked_on_its_own_node_only() {
+        let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+        let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let configuration = |port: SocketAddr| Configuration {
+            resources: vec![Resource {
+                agent: "ocf:greenarrow:services".to_owned(),
+                parameters: vec![("check_ports".to_owned(), format!("\t{port}\n"))],
+                ..Resource::default()
+            }],
+            ..Configuration::default()
+        };
+        let open = mute.local_addr().unwrap();
+        assert_eq!(ask(&configuration(open), "n1", "n1").unwrap(), [format!("port {open}")]);
+        assert!(ask(&configuration(gone), "n1", "n1").unwrap_err().starts_with(&format!("port {gone}: ")));
+        assert_eq!(ask(&configuration(gone), "n1", "n2").unwrap(), [format!("not seen from n1: port {gone}")]);
+        for inward in ["127.0.0.53", "::1", "0.0.0.0", "::", "::ffff:127.0.0.1"] {
+            assert!(is_inward(inward.parse().unwrap()), "{inward}");
+        }
+        assert!(!is_inward("192.0.2.1".parse().unwrap()));
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub(crate) enum Peer {
     Primary,
     /// Online without the role.
     Secondary,
+    /// The same, and its database does not run: nobody can compare with it.
+    Idle,
     /// It has left in good order, or was fenced.
     Down,
     /// Not in the cluster, and nobody made sure that it is off: fencing is disabled.

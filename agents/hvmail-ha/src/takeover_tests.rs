@@ -1,7 +1,8 @@
 use super::*;
 
 const TARGETS: [Target; 5] = [Target::Online, Target::Standby, Target::Maintenance, Target::Passing, Target::Offline];
-const PEERS: [Peer; 6] = [Peer::None, Peer::Primary, Peer::Secondary, Peer::Down, Peer::Unproven, Peer::Unclean];
+const PEERS: [Peer; 7] =
+    [Peer::None, Peer::Primary, Peer::Secondary, Peer::Idle, Peer::Down, Peer::Unproven, Peer::Unclean];
 const DATABASES: [Database; 7] = [
     Database::None,
     Database::Level,
@@ -98,7 +99,7 @@ fn every_combination_is_decided_by_the_rules() {
         rule(O::Unseen, facts.unseen);
         assert!(found.is_sorted(), "{found:?}");
     });
-    assert_eq!(seen, 5 * 6 * 7 * 3 * 2048);
+    assert_eq!(seen, 5 * 7 * 7 * 3 * 2048);
 }
 
 /// Whatever an operator says, these never come through.

@@ -7,15 +7,13 @@ use nix::unistd::gethostname;
 use ocf::{Deadline, Output, Program};
 
 use crate::cib::{Configuration, MOVE, STOP};
-use crate::crm_mon::Monitored;
+use crate::crm_mon::{FailCount, Monitored};
 use crate::xml::Element;
 
 /// An idle tool needs some milliseconds, one on a busy node a second; one that needs longer hangs.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// What a daemon that keeps node attributes may take: nothing depends on them alone.
 const PATIENCE_FOR_ATTRIBUTES: Duration = Duration::from_secs(4);
-/// What is kept of a program's output (crate ocf).
-const MOST_KEPT: usize = 1 << 20;
 /// The exit status of a tool that finds nothing of that name (CRM_EX_NOSUCH).
 const NO_SUCH: i32 = 105;
 /// How attrd_updater of Pacemaker 2.1.5 ends where the attribute does not exist (CRM_EX_CONFIG).
@@ -25,6 +23,14 @@ const NOBODY_HAS_IT: i32 = 78;
 pub(crate) fn state() -> Result<Monitored> {
     let output = run(Program::new("crm_mon").args(["--one-shot", "--output-as=xml"]), PATIENCE)?;
     Monitored::parse(&output.success("crm_mon").with_context(not_running)?.stdout)
+}
+
+/// How often resources have failed. With the operations beside them crm_mon leaves out a resource of which it has no other
+/// operation to show than a probe (Pacemaker, `node_history_list`).
+pub(crate) fn fail_counts() -> Result<Vec<FailCount>> {
+    let words = ["--one-shot", "--output-as=xml", "--exclude=all", "--include=summary,failcounts"];
+    let output = run(Program::new("crm_mon").args(words), PATIENCE)?.success("crm_mon")?;
+    Ok(Monitored::parse(&output.stdout)?.counts)
 }
 
 /// The cluster's configuration.
@@ -107,20 +113,21 @@ pub(crate) fn change_resources(xml: &str) -> Result<()> {
 
 /// Takes away the constraints that this node's moves have left, or `by` another's.
 pub(crate) fn remove_moves(by: &str) -> Result<()> {
-    remove("rsc_location", &format!("{MOVE}{by}-"))
+    // Whole, for a node's name may begin with another's.
+    remove("rsc_location", by, &format!("@id=concat('{MOVE}{by}-',@rsc)"))
 }
 
 /// Lets nodes be Primary again.
 pub(crate) fn remove_stop_marks() -> Result<()> {
-    remove("meta_attributes", STOP)
+    remove("meta_attributes", "", &format!("starts-with(@id,'{STOP}')"))
 }
 
 /// cibadmin takes a path for dangerous; this one finds nothing but what this program wrote. None left is no error.
-fn remove(element: &str, prefix: &str) -> Result<()> {
-    if prefix.contains(['\'', '"']) {
-        bail!("{prefix:?} is no node's name");
+fn remove(element: &str, by: &str, which: &str) -> Result<()> {
+    if by.contains(['\'', '"']) {
+        bail!("{by:?} is no node's name");
     }
-    change(&["--delete-all", "--force", "--xpath", &format!("//{element}[starts-with(@id,'{prefix}')]")])
+    change(&["--delete-all", "--force", "--xpath", &format!("//{element}[{which}]")])
 }
 
 fn change(words: &[&str]) -> Result<()> {
@@ -129,6 +136,12 @@ fn change(words: &[&str]) -> Result<()> {
         return Ok(());
     }
     output.success("cibadmin").with_context(|| format!("the configuration was not changed ({})", words[0])).map(drop)
+}
+
+/// Sets an attribute of a node in the CIB.
+pub(crate) fn set_attribute(node: &str, name: &str, value: &str) -> Result<()> {
+    let words = ["--lifetime", "forever", "--node", node, "--name", name, "--update", value];
+    run(Program::new("crm_attribute").args(words), PATIENCE)?.success("crm_attribute --update").map(drop)
 }
 
 /// Takes an attribute of a node out of the CIB.
@@ -156,11 +169,6 @@ pub(crate) fn collected(argv: &[&str]) -> Result<Option<Vec<u8>>> {
         return output.success(name).map(|_| None);
     }
     let mut text = output.stdout;
-    if text.len() >= MOST_KEPT {
-        // Half a line may be the half of a secret that nothing ends.
-        text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
-        text += "(there was more, which was not kept)\n";
-    }
     if !output.status.success() || text.is_empty() {
         text.extend([output.stderr, format!("{}\n", output.status)]);
     }

@@ -188,6 +188,45 @@ pub(super) fn not_to_be_promoted(pair: &Pair) -> Result<()> {
     pair.healthy().map(drop)
 }
 
+/// A plain resource that has to run where the role is keeps it away like one that has it.
+pub(super) fn what_follows_the_role(pair: &Pair) -> Result<()> {
+    const TIE: &str = "<rsc_colocation id=\"mount-tie\" rsc=\"mount\" with-rsc=\"services-clone\" \
+                       with-rsc-role=\"Promoted\" score=\"INFINITY\"/>";
+    let (old, new) = nodes(pair)?;
+    pair.cluster.load(&Cib::default().resource(Resource::Plain(Primitive::ocf("mount", "heartbeat", "Dummy"))))?;
+    pair.cluster.tool(&["cibadmin", "--create", "--scope", "constraints", "--xml-text", TIE])?;
+    pair.cluster.wait_idle()?;
+    ends(&pair.run(old, &["hvmail_ha", "preflight"])?, DONE, &["could take over now"])?;
+    let count = ["crm_attribute", "--lifetime", "reboot", "--node", &new.name, "--name", "fail-count-mount#start_0"];
+    for (deed, fact, remedy) in [
+        (
+            &["crm_resource", "--ban", "--resource", "mount", "--node", &new.name][..],
+            format!("constraint cli-ban-mount-on-{} keeps mount from {}", new.name, new.name),
+            "crm_resource --clear --resource mount",
+        ),
+        (
+            &[&count[..], &["--update", "INFINITY"]].concat(),
+            format!("failures keep resources away from {}: mount", new.name),
+            "crm_resource --cleanup --resource mount",
+        ),
+    ] {
+        pair.cluster.tool(deed)?;
+        pair.cluster.wait_idle()?;
+        let refused = pair.run(old, &["hvmail_make_secondary"])?;
+        ends(&refused, REFUSED, &[&fact, remedy, "nothing was changed"])?;
+        carry_out(old, &refused, remedy)?;
+        wait::until("the remedy to help", SETTLE, wait::TOOL, || {
+            Ok(pair.run(old, &["hvmail_ha", "preflight"])?.code() == Some(DONE))
+        })?;
+    }
+    ends(&pair.run(old, &["hvmail_make_secondary"])?, DONE, &[&format!("{} is Primary and serves", new.name)])?;
+    for gone in ["<rsc_colocation id=\"mount-tie\"/>", "<primitive id=\"mount\"/>"] {
+        pair.cluster.tool(&["cibadmin", "--delete", "--xml-text", gone])?;
+    }
+    pair.cluster.wait_idle()?;
+    nothing_is_left(pair)
+}
+
 /// Its peer in standby, a node does not give the role away; it ends everything when it is told to.
 pub(super) fn stopped_and_brought_back(pair: &Pair) -> Result<()> {
     let (old, new) = nodes(pair)?;

@@ -4,9 +4,6 @@ use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
-use std::sync::mpsc::channel;
-use std::thread;
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::fcntl::OFlag;
@@ -14,12 +11,11 @@ use nix::fcntl::OFlag;
 use crate::cib::Configuration;
 use crate::picture::Picture;
 use crate::screen::{Style, screen};
+use crate::within::{PATIENCE, within};
 use crate::{reports, tools};
 
 /// Of a longer file the end is kept: what happened last.
 const LONGEST: u64 = 4 << 20;
-/// A file system whose device is frozen (DRBD without quorum, a dead NFS server) lets nobody read.
-const PATIENCE: Duration = Duration::from_secs(8);
 /// Where these are unless the configuration says otherwise: the agents' own defaults, and GreenArrow's.
 const SERVICES: &str = "/service";
 const ADDRESSES: &str = "/etc/hvmail_primary_ips";
@@ -194,14 +190,6 @@ fn entries(directory: &str) -> Result<Vec<String>> {
     Ok(paths)
 }
 
-/// Asks what may never answer, and gives up on it. The thread that hangs in the kernel then ends with this program.
-fn within<T: Send + 'static>(limit: Duration, ask: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let (sender, receiver) = channel();
-    // A receiver that has given up takes no answer.
-    thread::spawn(move || drop(sender.send(ask())));
-    receiver.recv_timeout(limit).unwrap_or_else(|_| Err(anyhow!("no answer within {} s", limit.as_secs())))
-}
-
 /// The end of a file, in whole lines; None where there is none. Others than root write in some of these directories: there
 /// no link is followed and no file taken that has a second name, for behind either any secret could be.
 fn end_of(path: &Path) -> Result<Option<Vec<u8>>> {
@@ -265,15 +253,5 @@ mod tests {
         fs::remove_file(&file).unwrap();
         assert!(kept.len() as u64 <= LONGEST && kept.len() as u64 > LONGEST - 20);
         assert!(kept.starts_with(b"password=\n") && kept.ends_with(b"\nlast\n"));
-    }
-
-    #[test]
-    fn what_does_not_answer_is_given_up() {
-        let hung = within(Duration::from_millis(50), || {
-            thread::sleep(Duration::from_secs(5));
-            Ok(())
-        });
-        assert_eq!(hung.unwrap_err().to_string(), "no answer within 0 s");
-        assert_eq!(within(PATIENCE, || Ok(7)).unwrap(), 7);
     }
 }

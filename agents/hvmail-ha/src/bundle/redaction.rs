@@ -12,9 +12,12 @@ const SHORTEST: usize = 6;
 const WORDS: [&str; 4] = ["password", "passwd", "secret", "disabled"];
 /// In the name of a name-value pair of Pacemaker: rather one too many.
 const IN_PAIRS: &str = "passw|passphrase|secret|token|community|credential|auth|key";
-/// At the end of a name anywhere. Neither "token", a time in corosync.conf, nor "key", a file in postgresql.conf.
-const ANYWHERE: &str = "passw(?:or)?d|passphrase(?:_command)?|secrets?|community|credentials?|api[-_]?key|auth[-_]?key|\
-                        (?:auth|access|api)[-_]?token";
+/// At the end of a name anywhere. Neither "token" alone, a time in corosync.conf, nor "key", a file in postgresql.conf.
+const ANYWHERE: &str = "passw(?:or)?d|\\bpass|passphrase(?:_command)?|secrets?|community|credentials?|\
+                        (?:api|auth|access|account|secret|private|encryption)[-_]?key|auth[-_]?token|access[-_]?token|\
+                        api[-_]?token|[-_]token";
+/// In the query of a URL, where names are shorter.
+const IN_QUERY: &str = "[a-z_-]*(?:token|key|secret|sig|signature|passw(?:or)?d|pass|pwd|auth)";
 /// A value: quoted in any way that these formats have, or up to white space. A quote inside a word does not end it.
 /// conninfo strings (libpq, conninfo_parse) escape with \; inside a setting of postgresql.conf a quote is doubled or escaped;
 /// pg_hba.conf doubles "; XML has references. A quote that is not closed ends with the line.
@@ -52,6 +55,8 @@ fn rules() -> Result<Vec<Regex>, regex::Error> {
         // How Pacemaker's log tells of a pair that has changed: its name is only in its id.
         format!(r"nvpair\[@id='[^'\n]*(?:{IN_PAIRS})[^'\n]*'\][^\n]*?@value=([^\n]+)"),
         r#"[a-z0-9]://[^\s:/@"']*:([^\s"'<>]+)@"#.to_owned(),
+        format!(r#"(?:[?&]|&amp;){IN_QUERY}=([^\s&"'<>]+)"#),
+        r#"\bauthorization\\?["']?[ \t]*[=:][ \t]*\\?["']?(?:basic|bearer)[ \t]+([^\s"'\\]+)"#.to_owned(),
         format!(r#"(?:{ANYWHERE})(?:_?\d+|_string)?\\?["']?[ \t]*[=:][ \t]*{VALUE}"#),
         // Corosync's, in corosync.conf itself (corosync.conf(5), totem.key).
         format!(r"(?m)^[ \t]*key[ \t]*:[ \t]*{VALUE}"),

@@ -30,7 +30,7 @@ pub(crate) struct VirtualMtas {
     pub(crate) found: Vec<Found>,
     /// What could not be read or understood.
     pub(crate) odd: Vec<String>,
-    /// There is nothing at all, and why; and whether it was asked for by name.
+    /// There is nothing at all, and why; and whether something was to be there.
     pub(crate) missing: Option<(String, bool)>,
 }
 

@@ -10,6 +10,8 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::fcntl::OFlag;
 use nix::sys::statvfs::statvfs;
 
+use crate::new_file::NewFile;
+
 /// Read at once; of a piece without a byte in it nothing is written.
 const PIECE: usize = 1 << 20;
 /// No disk wants its direct reads aligned to more.
@@ -67,15 +69,10 @@ fn one(disk: &Path, size: u64, target: &Path) -> Result<()> {
         options.custom_flags(OFlag::O_DIRECT.bits());
     }
     let mut source = options.open(disk)?;
-    let mut options = OpenOptions::new();
     // A file that is there already is somebody's.
-    options.write(true).create_new(true).mode(0o600).custom_flags(OFlag::O_NOFOLLOW.bits());
-    let mut file = options.open(target)?;
-    let written = write(&mut source, &mut file, size);
-    if written.is_err() {
-        let _ = fs::remove_file(target);
-    }
-    written
+    let mut made = NewFile::create(target)?;
+    write(&mut source, &mut made.file, size)?;
+    Ok(made.keep()?)
 }
 
 fn write(source: &mut File, file: &mut File, size: u64) -> Result<()> {
@@ -92,8 +89,7 @@ fn write(source: &mut File, file: &mut File, size: u64) -> Result<()> {
         }
         at += read as u64;
     }
-    file.set_len(size)?;
-    Ok(file.sync_all()?)
+    Ok(file.set_len(size)?)
 }
 
 #[cfg(test)]

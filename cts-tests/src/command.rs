@@ -163,7 +163,7 @@ impl Command {
 
     /// Runs to the end with this process's own input, output and group, as a program the user talks to and can interrupt.
     pub fn watched(&self) -> Result<ExitStatus> {
-        Ok(self.spawn(self.prepared()?.stdin(Stdio::inherit()))?.wait()?)
+        waited_for(&mut self.spawn(self.prepared()?.stdin(Stdio::inherit()))?)
     }
 
     /// Starts it with its standard output on a pipe and standard error where `stderr` says; killed with its group when
@@ -171,7 +171,7 @@ impl Command {
     pub fn start(&self, stderr: impl Into<Stdio>) -> Result<Running> {
         let mut prepared = self.prepared()?;
         prepared.process_group(0).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr);
-        Ok(Running { child: self.spawn(&mut prepared)? })
+        Ok(Running { child: self.spawn(&mut prepared)?, ended: false })
     }
 
     /// Starts it with both outputs going to `output`, in this process's own group.
@@ -224,7 +224,7 @@ impl Command {
     fn reap(&self, child: &mut Child) -> Result<ExitStatus> {
         let began = Instant::now();
         loop {
-            if let Some(status) = child.try_wait()? {
+            if let Some(status) = looked_after(child)? {
                 return Ok(status);
             }
             if began.elapsed() > self.limit {
@@ -247,6 +247,8 @@ impl std::fmt::Display for Command {
 #[derive(Debug)]
 pub struct Running {
     child: Child,
+    /// Then its process id may be another's.
+    ended: bool,
 }
 
 impl Running {
@@ -267,25 +269,29 @@ impl Running {
 
     /// Whether it still runs.
     pub fn is_running(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+        self.ended = self.ended || !matches!(looked_after(&mut self.child), Ok(None));
+        !self.ended
     }
 
     /// Waits until it has ended by itself.
     pub fn wait(&mut self) -> Result<ExitStatus> {
-        Ok(self.child.wait()?)
+        if self.ended {
+            return Ok(self.child.wait()?);
+        }
+        self.ended = true;
+        waited_for(&mut self.child)
     }
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         // Nobody can be told here; a process that is gone already is the only failure there is.
-        let _gone = kill_group(&mut self.child);
+        let _gone = if self.ended { Ok(()) } else { kill_group(&mut self.child) };
     }
 }
 
 /// From now on this process, as PID 1 of its namespace, takes the exit status of every child that nobody else waits for:
-/// daemons, and orphans (pid_namespaces(7)). Without it they remain zombies. A process id that comes round again is taken
-/// for the child that had it first, and stays a zombie; a namespace of these tests does not live that long.
+/// daemons, and orphans (pid_namespaces(7)). Without it they remain zombies.
 pub fn reap_orphans() -> Result<()> {
     let own = std::process::id();
     let reap = move || {
@@ -314,10 +320,25 @@ fn contents(file: &mut File) -> Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// The exit status of a child that has ended, asked for once: its process id may be another's from then on.
+fn looked_after(child: &mut Child) -> Result<Option<ExitStatus>> {
+    let ended = child.try_wait()?;
+    if ended.is_some() {
+        WAITED_FOR.lock().unwrap_or_else(PoisonError::into_inner).remove(&child.id());
+    }
+    Ok(ended)
+}
+
+fn waited_for(child: &mut Child) -> Result<ExitStatus> {
+    let status = child.wait()?;
+    WAITED_FOR.lock().unwrap_or_else(PoisonError::into_inner).remove(&child.id());
+    Ok(status)
+}
+
 fn kill_group(child: &mut Child) -> Result<()> {
-    if child.try_wait()?.is_none() {
+    if looked_after(child)?.is_none() {
         killpg(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGKILL)?;
-        child.wait()?;
+        waited_for(child)?;
     }
     Ok(())
 }

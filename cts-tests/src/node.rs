@@ -167,7 +167,8 @@ impl Node {
         let Some(mut machine) = self.lock().take() else { return Ok(()) };
         network::ip(&lines(&machine.cables, |cable| format!("link set {cable} down")))?;
         process::signal(machine.init, Signal::SIGKILL)?;
-        machine.unshare.wait()?;
+        let off = || Ok(!machine.unshare.is_running());
+        wait::until(&format!("the processes of {} to end", self.name), Duration::from_secs(20), wait::QUICK, off)?;
         // The kernel removes a veth pair with the namespace of either end, at a time of its choosing.
         for cable in &machine.cables {
             command(["ip", "link", "del", cable]).run()?;

@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn what_was_read_is_named_with_all_that_is_in_it() {
         let spared = vec![("#uname".to_owned(), "n1".to_owned()), ("site".to_owned(), "o'hare".to_owned())];
-        let path = as_read("f", &Constraint { spared, foreign: false }).unwrap();
+        let path = as_read("f", &Constraint { spared, ..Constraint::default() }).unwrap();
         assert_eq!(
             path,
             "/cib/configuration/constraints/rsc_location[@id='f'][count(.//expression)=2]\

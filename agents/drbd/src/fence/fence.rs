@@ -61,13 +61,16 @@ pub(crate) fn wanted(options: &Options, cib: &Cib) -> Result<Wanted> {
     Ok(Wanted { id: format!("{prefix}-{clone}"), prefix, clone, role: options.role.clone(), spared })
 }
 
+/// Whether it bars just what is wanted: all but the ids is compared.
 pub(crate) fn same(there: &crate::cib::Constraint, wanted: &Wanted) -> bool {
+    let role = |name: &str| if name.eq_ignore_ascii_case("Master") { "Promoted".to_owned() } else { name.to_owned() };
+    let bars = there.clone == wanted.clone && there.role.as_deref().map(role) == Some(role(&wanted.role));
     let mut spared: Vec<_> =
         wanted.spared.iter().map(|(_, attribute, value)| (attribute.clone(), value.clone())).collect();
     let mut found = there.spared.clone();
     spared.sort();
     found.sort();
-    !there.foreign && spared == found
+    bars && !there.foreign && spared == found
 }
 
 /// Looks at the peers until all that matters is known, or the time is over.
@@ -190,6 +193,27 @@ mod tests {
         assert_eq!(one.spared, [(0, "#uname".to_owned(), "n1".to_owned())]);
         assert!(same(&cib.constraints[&one.id], &one), "a constraint of linbit's handler is the same");
         assert!(!same(&cib.constraints[&one.id], &wanted(&options("n2"), &cib).unwrap()));
+        // One of this id that somebody has changed bars no promotion, or not on each node that it should.
+        let rule = r#"role="Master" score="-INFINITY""#;
+        for (was, is) in [
+            (rule, r#"role="Started" score="-INFINITY""#),
+            (rule, r#"score="-INFINITY""#),
+            (rule, r#"role="Master" score="-1000""#),
+            (rule, r#"role="Master" boolean-op="or" score="-INFINITY""#),
+            (r#"rsc="mail-clone""#, r#"rsc="other-clone""#),
+            (r#"operation="ne""#, r#"operation="eq""#),
+            ("</rule></rsc_location>", "</rule><rule id=\"z\" score=\"INFINITY\"/></rsc_location>"),
+            ("</rule></rsc_location>", "<date_expression id=\"d\" operation=\"lt\"/></rule></rsc_location>"),
+        ] {
+            let changed = CIB.replace(was, is);
+            assert_ne!(changed, CIB);
+            let changed = Cib::parse(&changed).unwrap();
+            assert!(!same(&changed.constraints[&one.id], &one), "{is}");
+        }
+        for role in [r#"role="Promoted" score="-INFINITY""#, r#"boolean-op="and" role="Master" score="-INFINITY""#] {
+            let spelled = Cib::parse(&CIB.replace(rule, role)).unwrap();
+            assert!(same(&spelled.constraints[&one.id], &one), "{role}");
+        }
         let mut unknown = options("n1");
         "r9".clone_into(&mut unknown.resource);
         assert!(wanted(&unknown, &cib).unwrap_err().to_string().contains("drbd_resource=r9"));

@@ -60,10 +60,18 @@ pub(crate) fn apply(cib: &Cib, id: &str, wanted: Option<&Wanted>, deadline: Dead
 
 fn run(cibadmin: Program, deadline: Deadline) -> Result<Change> {
     let output = cibadmin.run(deadline)?;
-    match output.status.code() {
-        Some(0) => Ok(Change::Made),
-        Some(EXISTS | NO_SUCH) => Ok(Change::Overtaken),
-        _ => bail!("{:#}", output.success("cibadmin").map(drop).unwrap_err()),
+    match came_of(output.status.code()) {
+        Some(change) => Ok(change),
+        None => bail!("{:#}", output.success("cibadmin").map(drop).unwrap_err()),
+    }
+}
+
+/// What the exit status of cibadmin means; None: a failure.
+fn came_of(status: Option<i32>) -> Option<Change> {
+    match status {
+        Some(0) => Some(Change::Made),
+        Some(EXISTS | NO_SUCH) => Some(Change::Overtaken),
+        _ => None,
     }
 }
 
@@ -132,6 +140,21 @@ mod tests {
             "<rsc_location id=\"i\" rsc=\"c\"><rule id=\"p-rule-c\" role=\"Promoted\" score=\"-INFINITY\"><expression \
              id=\"p-expr-0-c\" attribute=\"#uname\" operation=\"ne\" value=\"a&amp;b\"/></rule></rsc_location>"
         );
+    }
+
+    #[test]
+    fn a_change_that_somebody_else_was_faster_with_is_decided_again() {
+        let table = [
+            (Some(0), Some(Change::Made)),
+            (Some(105), Some(Change::Overtaken)),
+            (Some(108), Some(Change::Overtaken)),
+            (Some(102), None),
+            (Some(124), None),
+            (None, None),
+        ];
+        for (status, wanted) in table {
+            assert_eq!(came_of(status), wanted, "{status:?}");
+        }
     }
 
     #[test]

@@ -21,7 +21,7 @@ Change the provider of the primitive, and nothing else, in maintenance mode:
 
     crm_attribute --name maintenance-mode --update true
     cibadmin --query --scope resources > resources.xml
-    sed -i 's/provider=\"linbit\" type=\"drbd\"/provider=\"greenarrow\" type=\"drbd\"/' resources.xml
+    sed -i '/type=\"drbd\"/s/provider=\"linbit\"/provider=\"greenarrow\"/' resources.xml
     cibadmin --replace --scope resources --xml-file resources.xml
     crm_resource --refresh
     crm_attribute --name maintenance-mode --delete

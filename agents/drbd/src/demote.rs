@@ -27,7 +27,8 @@ pub(crate) fn make_secondary(run: &Run, settings: &Settings) -> Result<Seen, Fai
     let deadline = run.deadline.at_most(run.deadline.remaining().saturating_sub(LAST_WORDS));
     let mut told: Option<Refusal> = None;
     loop {
-        let Some(seen) = kernel::look_patiently(run, &settings.name)?.filter(|seen| seen.resource.is_some()) else {
+        let Some(seen) = kernel::look_patiently(run, &settings.name, deadline)?.filter(|seen| seen.resource.is_some())
+        else {
             return Err(Failure::generic(format!("{} is down, so that there is nothing to demote", settings.name)));
         };
         if !seen.primary() {

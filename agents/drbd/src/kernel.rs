@@ -38,6 +38,10 @@ impl Seen {
 
 /// Looks. None: the module is not loaded, so that nothing can be up. In doubt an error.
 pub(crate) fn look(run: &Run, name: &str) -> Result<Option<Seen>, Failure> {
+    look_until(run, name, run.deadline)
+}
+
+fn look_until(run: &Run, name: &str, deadline: Deadline) -> Result<Option<Seen>, Failure> {
     // Asked while the module is not loaded, drbdsetup would load it.
     let Some(proc) = ProcDrbd::look()? else { return Ok(None) };
     understood(&proc)?;
@@ -46,7 +50,7 @@ pub(crate) fn look(run: &Run, name: &str) -> Result<Option<Seen>, Failure> {
         return Ok(Some(Seen { proc, resource: None }));
     }
     let arguments = ["events2", "--now", "--statistics", name];
-    let deadline = run.deadline.at_most(PATIENCE.min(run.deadline.remaining() / 2));
+    let deadline = deadline.at_most(PATIENCE.min(deadline.remaining() / 2));
     let output = Program::new("drbdsetup").args(arguments).run(deadline)?;
     let resource = match output.status.code() {
         Some(0) => events::read(&output.stdout, name)?,
@@ -59,14 +63,14 @@ pub(crate) fn look(run: &Run, name: &str) -> Result<Option<Seen>, Failure> {
 
 /// The same for who has time until the deadline: drbdsetup waits for whoever changes a role, as for a handler of DRBD. A program
 /// that is not installed, and a module that is too old, nobody waits for.
-pub(crate) fn look_patiently(run: &Run, name: &str) -> Result<Option<Seen>, Failure> {
+pub(crate) fn look_patiently(run: &Run, name: &str, deadline: Deadline) -> Result<Option<Seen>, Failure> {
     loop {
-        let failure = match look(run, name) {
+        let failure = match look_until(run, name, deadline) {
             Ok(seen) => return Ok(seen),
             Err(failure) => failure,
         };
         let lasts = failure.kind() != Kind::Generic || failure.reason().contains("is not installed");
-        if lasts || !run.deadline.sleep(LOOK_AGAIN) {
+        if lasts || !deadline.sleep(LOOK_AGAIN) {
             return Err(failure);
         }
         run.log.warning(&format!("{}; it is asked again", failure.reason()));

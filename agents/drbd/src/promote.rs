@@ -51,7 +51,8 @@ fn make_primary(run: &Run, settings: &Settings) -> Result<Option<Seen>, Failure>
     let (begun, mut told) = (Instant::now(), None::<Refusal>);
     let deadline = run.deadline.at_most(run.deadline.remaining().saturating_sub(LAST_WORDS));
     loop {
-        let Some(seen) = kernel::look_patiently(run, &settings.name)?.filter(|seen| seen.resource.is_some()) else {
+        let Some(seen) = kernel::look_patiently(run, &settings.name, deadline)?.filter(|seen| seen.resource.is_some())
+        else {
             return Err(Failure::generic(format!(
                 "{} is down: it must be started before it is promoted",
                 settings.name

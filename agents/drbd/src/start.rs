@@ -56,7 +56,7 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
 }
 
 fn seen(run: &Run, settings: &Settings) -> Result<Seen, Failure> {
-    kernel::look_patiently(run, &settings.name)?
+    kernel::look_patiently(run, &settings.name, run.deadline)?
         .ok_or_else(|| Failure::generic("the drbd module went away while it was started"))
 }
 

@@ -46,7 +46,7 @@ fn named(run: &Run, settings: &Settings) -> Result<Settings, Failure> {
 
 fn take_down(run: &Run, settings: &Settings) -> Done {
     loop {
-        let seen = kernel::look_patiently(run, &settings.name)?;
+        let seen = kernel::look_patiently(run, &settings.name, run.deadline)?;
         let Some(resource) = seen.and_then(|seen| seen.resource) else { return Ok(()) };
         let refusal = if resource.primary() {
             run.log.warning(&format!("{} is still Primary; it is demoted", settings.name));

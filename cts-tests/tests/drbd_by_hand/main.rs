@@ -94,7 +94,7 @@ fn fresh(rack: &Rack) -> Result<()> {
     rack.each(|guest| {
         guest.volume_mend(0)?;
         let line =
-            "pkill -x tail; umount /mnt /proc/drbd; rm -rf /run/resource-agents/*; : > /run/sent; : > /run/action.log; tc qdisc del dev eth1 root";
+            "pkill -x tail; umount /mnt /proc/drbd; rm -rf /run/resource-agents/* /etc/drbd.d/r1.res; : > /run/sent; : > /run/action.log; tc qdisc del dev eth1 root";
         guest.run(&["bash", "-c", line])?;
         guest.run(&["bash", "-c", "mv /root/drbdsetup /root/drbdadm /usr/sbin"])?;
         guest.run(&["bash", "-c", "cp /root/r0.res /etc/drbd.d/; modprobe drbd; drbdadm resume-io r0"])?;

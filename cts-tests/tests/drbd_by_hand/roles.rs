@@ -169,8 +169,8 @@ fn neither_is_promoted_without_the_other(n1: &Guest, n2: &Guest) -> Result<()> {
 /// Upon the Primary of r0, for a third node that is not there.
 const STACKED: &str = "resource r1 {
   net { protocol A; }
-  stacked-on-top-of r0 { device /dev/drbd10; address 127.0.0.1:7010; }
-  on n3 { device /dev/drbd10; disk /dev/none; address 127.0.0.1:7011; meta-disk internal; }
+  stacked-on-top-of r0 { address 127.0.0.1:7010; volume 0 { device /dev/drbd10; } }
+  on n3 { address 127.0.0.1:7011; volume 0 { device /dev/drbd10; disk /dev/none; meta-disk internal; } }
 }
 ";
 
@@ -179,6 +179,8 @@ pub(crate) fn one_lies_upon_another(rack: &Rack, n1: &Guest, _: &Guest) -> Resul
     both_started(rack)?;
     expect(n1, "promote", USUAL, 0, &[])?;
     n1.write_file("/etc/drbd.d/r1.res", STACKED, 0o644, Owner::Root)?;
+    // Over a file system drbdmeta writes nothing.
+    shell(n1, "dd if=/dev/zero of=/dev/drbd0 bs=4096 count=4 oflag=direct")?;
     n1.text(&["drbdadm", "-S", "--force", "create-md", "r1"])?;
     let upper = |action| Action::new(n1, action).of("r1").within(60_000).parameter("wfc_timeout", "no");
     upper("start").expect(0, &[])?;

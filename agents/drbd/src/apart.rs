@@ -35,22 +35,45 @@ pub(crate) fn exchange(run: &Run, settings: &Settings, seen: &Seen) -> Apart {
         return Apart::default();
     }
     let own = generations(run, settings, seen, resource);
+    keep_what_is_served(run, resource);
+    say(run, settings, resource, own.as_deref());
+    heard(run, settings, resource, own.as_deref())
+}
+
+fn say(run: &Run, settings: &Settings, resource: &Resource, own: Option<&[Generation]>) {
+    let mut words = vec![resource.role.to_string()];
+    words.extend(own.into_iter().flatten().map(Generation::to_text));
+    let value = words.join(" ");
+    let _ = run.store.write(SAID, &value);
+    run.cluster().private_attribute(&attribute(settings), &value);
+}
+
+/// Says it again where it was said, for the role is another one.
+pub(crate) fn say_again(run: &Run, settings: &Settings, seen: &Seen) {
+    let said = run.store.read(SAID).is_ok_and(|said| said.is_some());
+    if let Some(resource) = seen.resource.as_ref().filter(|_| said) {
+        say(run, settings, resource, generations(run, settings, seen, resource).as_deref());
+    }
+}
+
+/// Asks how the others are, without saying anything.
+fn ask(run: &Run, settings: &Settings, seen: &Seen) -> Apart {
+    let Some(resource) = &seen.resource else { return Apart::default() };
+    heard(run, settings, resource, generations(run, settings, seen, resource).as_deref())
+}
+
+/// How a Secondary's data stand to those of the node that DRBD keeps apart. Where nobody is StandAlone nobody is asked.
+pub(crate) fn parted_now(run: &Run, settings: &Settings, seen: &Seen) -> Parted {
+    let apart = seen.resource.as_ref().is_some_and(|resource| !resource.primary() && standalone(resource));
+    if apart && !settings.connect_only_after_promote { ask(run, settings, seen).parted } else { Parted::Unknown }
+}
+
+/// Writes down that this node has what the cluster serves, while it is apart.
+pub(crate) fn keep_what_is_served(run: &Run, resource: &Resource) {
     if standalone(resource) && has_what_is_served(resource) {
         // Losing it means that a promotion is refused which could be allowed.
         let _ = run.store.write(SERVED, "");
     }
-    let mut words = vec![resource.role.to_string()];
-    words.extend(own.iter().map(Generation::to_text));
-    let value = words.join(" ");
-    let _ = run.store.write(SAID, &value);
-    run.cluster().private_attribute(&attribute(settings), &value);
-    heard(run, settings, resource, &own)
-}
-
-/// Asks how the others are, without saying anything.
-pub(crate) fn ask(run: &Run, settings: &Settings, seen: &Seen) -> Apart {
-    let Some(resource) = &seen.resource else { return Apart::default() };
-    heard(run, settings, resource, &generations(run, settings, seen, resource))
 }
 
 /// Of three nodes, one may be apart from the Primary and from this one, which goes on together.
@@ -84,7 +107,7 @@ fn attribute(settings: &Settings) -> String {
     format!("drbd-{}", settings.name.chars().map(safe).collect::<String>())
 }
 
-fn heard(run: &Run, settings: &Settings, resource: &Resource, own: &[Generation]) -> Apart {
+fn heard(run: &Run, settings: &Settings, resource: &Resource, own: Option<&[Generation]>) -> Apart {
     let this = run.environment.node().map_or_else(own_name, str::to_owned);
     let all = run.cluster().attribute_of_all(&attribute(settings), AGE);
     let theirs: Vec<(String, Words)> = all
@@ -98,7 +121,11 @@ fn heard(run: &Run, settings: &Settings, resource: &Resource, own: &[Generation]
 }
 
 /// How this node's data stand to those of the node that DRBD keeps apart. DRBD 9 knows peers by name.
-fn parted(resource: &Resource, own: &[Generation], theirs: &[(String, Words)]) -> Parted {
+fn parted(resource: &Resource, own: Option<&[Generation]>, theirs: &[(String, Words)]) -> Parted {
+    if !standalone(resource) {
+        return Parted::Unknown;
+    }
+    let Some(own) = own else { return Parted::Unreadable };
     let apart = |node: &str| {
         resource.peers.values().any(|peer| {
             peer.connection == Connection::StandAlone
@@ -107,7 +134,7 @@ fn parted(resource: &Resource, own: &[Generation], theirs: &[(String, Words)]) -
     };
     let told = theirs.iter().filter(|(node, _)| apart(node));
     match told.filter_map(|(_, words)| kinship(own, &words.generations)).max() {
-        _ if !standalone(resource) || own.is_empty() => Parted::Unknown,
+        _ if own.is_empty() => Parted::Unknown,
         Some(akin) => Parted::Akin(akin),
         None if own.iter().any(Generation::wrote_alone) => Parted::WroteAlone,
         None => Parted::WroteNothing,
@@ -126,37 +153,45 @@ fn words(text: &str) -> Option<Words> {
 }
 
 /// Those of this node, where DRBD has given up the connection. A split brain does not change by itself: once every volume was
-/// written alone, they are not asked for again.
-fn generations(run: &Run, settings: &Settings, seen: &Seen, resource: &Resource) -> Vec<Generation> {
+/// written alone, they are not asked for again. None: drbdsetup does not say them.
+fn generations(run: &Run, settings: &Settings, seen: &Seen, resource: &Resource) -> Option<Vec<Generation>> {
     if !standalone(resource) {
-        return Vec::new();
+        return Some(Vec::new());
     }
     let now = resource.summary();
     let kept = run.store.read(GENERATION).ok().flatten().unwrap_or_default();
     if let Some((then, lines)) = kept.split_once('\n')
         && then == now
     {
-        return lines.lines().filter_map(Generation::parse).collect();
+        return Some(lines.lines().filter_map(Generation::parse).collect());
     }
-    let found = match generation::read(resource, &settings.name, seen.version(), run.deadline) {
+    let deadline = run.deadline.at_most(run.deadline.remaining() / 2);
+    let found = match generation::read(resource, &settings.name, seen.version(), deadline) {
         Ok(found) => found,
         Err(error) => {
             run.log.warning(&format!("{error:#}; how the data of the nodes are akin is not known"));
-            return Vec::new();
+            return None;
         }
     };
-    if found.iter().all(Generation::wrote_alone) {
+    if !found.is_empty() && found.iter().all(Generation::wrote_alone) {
         let lines: Vec<String> = found.iter().map(Generation::to_text).collect();
         let _ = run.store.write(GENERATION, &format!("{now}\n{}", lines.join("\n")));
     }
-    found
+    Some(found)
 }
 
-/// Whether a promotion here would lose what the other node has written.
+/// Whether a promotion here would lose what the other node has written, or may: in doubt only who had what the cluster served is
+/// promoted.
 pub(crate) fn would_lose(run: &Run, parted: Parted) -> bool {
+    may_lose(parted) && !served(run)
+}
+
+fn may_lose(parted: Parted) -> bool {
     match parted {
         Parted::Unknown | Parted::WroteNothing | Parted::Akin(Kinship::Same | Kinship::Newer) => false,
-        Parted::WroteAlone | Parted::Akin(Kinship::Older | Kinship::Split | Kinship::Unrelated) => !served(run),
+        Parted::Unreadable
+        | Parted::WroteAlone
+        | Parted::Akin(Kinship::Older | Kinship::Split | Kinship::Unrelated) => true,
     }
 }
 
@@ -175,14 +210,19 @@ pub(crate) fn refuses(run: &Run, settings: &Settings, seen: &Seen) -> Result<(),
         }
         return Ok(());
     }
-    let why = if parted == Parted::Akin(Kinship::Older) {
-        format!("the other node has newer data (StandAlone); drbdadm connect {} first", settings.name)
-    } else {
-        format!(
+    let why = match parted {
+        Parted::Akin(Kinship::Older) => {
+            format!("the other node has newer data (StandAlone); drbdadm connect {} first", settings.name)
+        }
+        Parted::Unreadable => format!(
+            "StandAlone, and drbdsetup get-gi does not say whose data is newer (see the log); drbdadm connect {} on both first",
+            settings.name
+        ),
+        _ => format!(
             "SPLIT BRAIN: this node has written without its peer, DRBD keeps them apart (StandAlone), and what the other \
              has written since would be lost. {}",
             ways_out(&settings.name)
-        )
+        ),
     };
     Err(Failure::generic(format!("not promoted: {why}")))
 }
@@ -221,12 +261,34 @@ mod tests {
         };
         let resource = n1("Primary", "connection:Connected role:Secondary");
         let both = [told("n2", &own), told("n3", &other)];
-        assert_eq!(parted(&resource, &own, &both), Parted::Akin(Kinship::Split));
-        assert_eq!(parted(&resource, &own, &both[..1]), Parted::WroteAlone);
-        assert_eq!(parted(&resource, &[], &both), Parted::Unknown);
+        assert_eq!(parted(&resource, Some(&own), &both), Parted::Akin(Kinship::Split));
+        assert_eq!(parted(&resource, Some(&own), &both[..1]), Parted::WroteAlone);
+        // Who keeps no data has none that could be akin.
+        assert_eq!(parted(&resource, Some(&[]), &both), Parted::Unknown);
+        assert_eq!(parted(&resource, None, &both), Parted::Unreadable);
         // With one peer it is that one, whatever the cluster calls it.
         let mut pair = resource;
         pair.peers.remove(&1);
-        assert_eq!(parted(&pair, &own, &[told("elsewhere", &other)]), Parted::Akin(Kinship::Split));
+        assert_eq!(parted(&pair, Some(&own), &[told("elsewhere", &other)]), Parted::Akin(Kinship::Split));
+        pair.peers.values_mut().for_each(|peer| peer.connection = Connection::Connected);
+        assert_eq!(parted(&pair, None, &[]), Parted::Unknown);
+    }
+
+    #[test]
+    fn in_doubt_a_promotion_may_lose_data() {
+        let table = [
+            (Parted::Unknown, false),
+            (Parted::Unreadable, true),
+            (Parted::WroteNothing, false),
+            (Parted::WroteAlone, true),
+            (Parted::Akin(Kinship::Same), false),
+            (Parted::Akin(Kinship::Newer), false),
+            (Parted::Akin(Kinship::Older), true),
+            (Parted::Akin(Kinship::Split), true),
+            (Parted::Akin(Kinship::Unrelated), true),
+        ];
+        for (parted, wanted) in table {
+            assert_eq!(may_lose(parted), wanted, "{parted:?}");
+        }
     }
 }

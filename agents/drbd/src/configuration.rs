@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use nix::sys::utsname::uname;
@@ -13,29 +14,23 @@ use ocf::{Deadline, Failure, Output, Program, Run};
 use crate::dump_xml::Configuration;
 use crate::parameters::Settings;
 
-/// What drbdadm made of the files as they were.
+/// The files as they were when drbdadm last understood them.
 const KIND: &str = "configuration";
+/// How long a monitor waits for drbdadm, which needs some milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// `include` may lead in a circle.
 const DEEPEST: usize = 8;
 
 impl Configuration {
     /// Asks drbdadm.
     pub(crate) fn read(run: &Run, settings: &Settings) -> Result<Self, Failure> {
-        let dump = |stacked| adm(settings, stacked, &["dump-xml", &settings.name], run.deadline);
-        let (first, mut stacked) = (dump(false)?, false);
-        let mut output = first;
-        if !output.status.success() && output.stderr.contains("not defined in your config") {
-            let second = dump(true)?;
-            if second.status.success() {
-                (output, stacked) = (second, true);
-            }
-        }
+        let output = adm(settings, &["dump-xml", &settings.name], run.deadline)?;
         if !output.status.success() {
             return Err(Failure::not_installed(unusable(settings, &output)));
         }
-        let mut found = Self { stacked, ..Self::parse(&output.stdout, &own_name())? };
+        let mut found = Self::parse(&output.stdout, &own_name())?;
         // Asked for one resource, drbdadm does not print what is common to all.
-        let all = adm(settings, stacked, &["dump-xml"], run.deadline)?;
+        let all = adm(settings, &["dump-xml"], run.deadline)?;
         if all.status.success() {
             let common = Self::parse_common(&all.stdout)?;
             found.options = common.into_iter().chain(found.options).collect();
@@ -49,12 +44,27 @@ pub(crate) fn own_name() -> String {
     uname().map(|names| names.nodename().to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Runs drbdadm with the resource's drbd.conf.
-pub(crate) fn adm(settings: &Settings, stacked: bool, words: &[&str], deadline: Deadline) -> Result<Output> {
-    let program = Program::new("drbdadm").args([Path::new("-c"), &settings.drbdconf]);
-    let program = if stacked { program.args(["-S"]) } else { program };
-    // The module's version is none of what it is asked for here.
-    program.args(words.iter().copied()).variable("DRBD_DONT_WARN_ON_VERSION_MISMATCH", "1").run(deadline)
+/// Runs drbdadm with the resource's drbd.conf; once more with -S where that is the only way to a resource that lies upon another.
+pub(crate) fn adm(settings: &Settings, words: &[&str], deadline: Deadline) -> Result<Output> {
+    let run = |stacked: &[&'static str]| {
+        let program = Program::new("drbdadm").args([Path::new("-c"), &settings.drbdconf]).args(stacked.iter().copied());
+        let program = program.args(words.iter().copied());
+        // linbit's handler unfence-peer takes them from its environment.
+        let program = program.variable("OCF_RESKEY_unfence_extra_args", &settings.unfence_extra_args);
+        // The module's version is none of what it is asked for here.
+        program.variable("DRBD_DONT_WARN_ON_VERSION_MISMATCH", "1").run(deadline)
+    };
+    let output = run(&[])?;
+    if !wants_stacked(&output.stderr) || output.status.success() {
+        return Ok(output);
+    }
+    let stacked = run(&["-S"])?;
+    Ok(if wants_stacked(&stacked.stderr) { output } else { stacked })
+}
+
+/// "'r1' is a stacked resource, and not available in normal mode." of 8.4; others just do not find it.
+fn wants_stacked(words: &str) -> bool {
+    ["is a stacked resource", "not defined in your config"].iter().any(|known| words.contains(known))
 }
 
 fn unusable(settings: &Settings, output: &Output) -> String {
@@ -67,31 +77,23 @@ pub(crate) fn drbdadms_words(output: &Output) -> String {
     lines.flat_map(str::split_whitespace).collect::<Vec<_>>().join(" ")
 }
 
-/// What is wrong with drbd.conf, for a monitor: drbdadm is started only when one of its files has changed.
+/// What is wrong with drbd.conf, for a monitor: drbdadm is started only when one of its files has changed since it was usable. What
+/// is wrong may have been drbdadm itself, which mends itself without a change of the files.
 pub(crate) fn fault(run: &Run, settings: &Settings) -> Option<String> {
     let now = fingerprint(&settings.drbdconf);
-    let kept = run.store.read(KIND).ok().flatten().unwrap_or_default();
-    if let Some((then, verdict)) = kept.split_once('\n')
-        && then == now
-    {
-        return (!verdict.is_empty()).then(|| verdict.to_owned());
+    if run.store.read(KIND).is_ok_and(|usable| usable.is_some_and(|usable| usable == now)) {
+        return None;
     }
-    let deadline = run.deadline.at_most(run.deadline.remaining() / 2);
-    let verdict = match adm(settings, false, &["dump-xml", &settings.name], deadline) {
-        Ok(output) if output.status.success() => String::new(),
-        // Those are found by their own way only.
-        Ok(output) if output.stderr.contains("not defined in your config") => {
-            match adm(settings, true, &["dump-xml", &settings.name], deadline) {
-                Ok(stacked) if stacked.status.success() => String::new(),
-                _ => unusable(settings, &output),
-            }
+    let deadline = run.deadline.at_most(PATIENCE.min(run.deadline.remaining() / 2));
+    match adm(settings, &["dump-xml", &settings.name], deadline) {
+        Ok(output) if output.status.success() => {
+            // What cannot be kept is asked for again.
+            let _ = run.store.write(KIND, &now);
+            None
         }
-        Ok(output) => unusable(settings, &output),
-        Err(error) => format!("{} cannot be checked: {error:#}", settings.drbdconf.display()),
-    };
-    // What cannot be kept is asked for again.
-    let _ = run.store.write(KIND, &format!("{now}\n{verdict}"));
-    (!verdict.is_empty()).then_some(verdict)
+        Ok(output) => Some(unusable(settings, &output)),
+        Err(error) => Some(format!("{} cannot be checked: {error:#}", settings.drbdconf.display())),
+    }
 }
 
 /// Changes when one of the files does that drbd.conf consists of.
@@ -143,6 +145,14 @@ fn matching(directory: &Path, pattern: &str) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Of drbdadm of DRBD 8.4 in drbd-utils 9.22.
+    #[test]
+    fn a_stacked_resource_is_asked_for_as_one() {
+        assert!(wants_stacked("'r1' is a stacked resource, and not available in normal mode.\n"));
+        assert!(wants_stacked("'r9' not defined in your config (for this host).\n"));
+        assert!(!wants_stacked("/etc/drbd.d/r0.res:9: Parse error: ... but got 'frob'\n"));
+    }
 
     #[test]
     fn includes_are_those_at_the_beginning_of_a_line() {

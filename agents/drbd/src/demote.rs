@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ocf::{Done, Failure, Run};
 
+use crate::apart;
 use crate::holders::Holders;
 use crate::kernel::{self, Refusal, Seen};
 use crate::model::Resource;
@@ -15,25 +16,32 @@ const TRY_AGAIN: Duration = Duration::from_millis(250);
 const LAST_WORDS: Duration = Duration::from_millis(1500);
 
 pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
-    make_secondary(run, settings)
+    let seen = make_secondary(run, settings)?;
+    // Until the next monitor the other node would believe that there are two Primaries.
+    apart::say_again(run, settings, &seen);
+    Ok(())
 }
 
 /// Tries until it is Secondary or the time is over.
-pub(crate) fn make_secondary(run: &Run, settings: &Settings) -> Done {
+pub(crate) fn make_secondary(run: &Run, settings: &Settings) -> Result<Seen, Failure> {
     let deadline = run.deadline.at_most(run.deadline.remaining().saturating_sub(LAST_WORDS));
     let mut told: Option<Refusal> = None;
     loop {
-        let Some(seen) = kernel::look(run, &settings.name)?.filter(|seen| seen.resource.is_some()) else {
+        let Some(seen) = kernel::look_patiently(run, &settings.name, deadline)?.filter(|seen| seen.resource.is_some())
+        else {
             return Err(Failure::generic(format!("{} is down, so that there is nothing to demote", settings.name)));
         };
         if !seen.primary() {
-            return Ok(());
+            return Ok(seen);
+        }
+        if let Some(resource) = &seen.resource {
+            apart::keep_what_is_served(run, resource);
         }
         let Err(refusal) = kernel::change_role(&seen, &settings.name, "secondary", deadline) else { continue };
         // A try that the deadline cut short says nothing of DRBD's reason; the one before it may.
         let last = told.clone().filter(|_| refusal.code.is_none()).unwrap_or(refusal);
         if told.as_ref() != Some(&last) {
-            run.log.warning(&in_the_way(settings, &seen, &last));
+            run.log.warning(&format!("{} is Primary still: {last}", settings.name));
         }
         if !deadline.sleep(TRY_AGAIN) {
             return Err(Failure::generic(in_the_way(settings, &seen, &last)));

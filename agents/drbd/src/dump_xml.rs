@@ -11,12 +11,10 @@ use quick_xml::events::{BytesStart, Event};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Configuration {
     /// The device of each volume of this node.
-    pub(crate) devices: Vec<PathBuf>,
+    pub(crate) devices: BTreeMap<u32, PathBuf>,
     pub(crate) hosts: Vec<String>,
     /// Options of the resource and of `common`, by section and name.
     pub(crate) options: BTreeMap<String, String>,
-    /// drbdadm wants to be told that the resource lies upon another.
-    pub(crate) stacked: bool,
 }
 
 impl Configuration {
@@ -39,7 +37,8 @@ impl Configuration {
         let mut found = Self::default();
         let mut place = Place::default();
         let mut minor = String::new();
-        let mut all_devices: Vec<(String, PathBuf)> = Vec::new();
+        let mut all_devices: Vec<(String, u32, PathBuf)> = Vec::new();
+        let mut volume = 0;
         walk(xml, |event| {
             match event {
                 Piece::Open(name, attribute) => {
@@ -49,18 +48,19 @@ impl Configuration {
                             place.host = attribute("name").unwrap_or_default();
                             found.hosts.push(place.host.clone());
                         }
+                        "volume" => volume = attribute("vnr").and_then(|number| number.parse().ok()).unwrap_or(0),
                         "device" => minor = attribute("minor").unwrap_or_default(),
                         "option" => place.option(&mut found.options, attribute),
                         _ => {}
                     }
                     place.open(name, attribute("name"));
                 }
-                Piece::Text(text) if place.is("device") => all_devices.push((place.host.clone(), text.into())),
+                Piece::Text(text) if place.is("device") => all_devices.push((place.host.clone(), volume, text.into())),
                 Piece::Text(_) => {}
                 Piece::Close => {
                     // A device without a name of its own is /dev/drbdMINOR.
                     if place.is("device") && !place.texted {
-                        all_devices.push((place.host.clone(), format!("/dev/drbd{minor}").into()));
+                        all_devices.push((place.host.clone(), volume, format!("/dev/drbd{minor}").into()));
                     }
                     place.close();
                 }
@@ -72,7 +72,8 @@ impl Configuration {
         }
         let host =
             if found.hosts.iter().any(|host| host == own) { own } else { found.hosts.first().map_or("", |host| host) };
-        found.devices = all_devices.into_iter().filter(|(of, _)| of == host).map(|(_, device)| device).collect();
+        let here = all_devices.into_iter().filter(|(of, ..)| of == host);
+        found.devices = here.map(|(_, volume, device)| (volume, device)).collect();
         Ok(found)
     }
 
@@ -170,11 +171,11 @@ mod tests {
     #[test]
     fn a_resource_has_the_devices_of_this_host() {
         let found = Configuration::parse(ONE, "n1").unwrap();
-        assert_eq!(found.devices, [PathBuf::from("/dev/drbd0"), "/dev/drbd7".into()]);
+        assert_eq!(found.devices, BTreeMap::from([(0, "/dev/drbd0".into()), (1, "/dev/drbd7".into())]));
         assert_eq!(found.hosts, ["n1", "n2"]);
         assert!(found.allows_two_primaries());
         assert_eq!(found.fencing(), Some("dont-care"));
-        assert_eq!(Configuration::parse(ONE, "n2").unwrap().devices, [PathBuf::from("/dev/drbd3")]);
+        assert_eq!(Configuration::parse(ONE, "n2").unwrap().devices, BTreeMap::from([(0, "/dev/drbd3".into())]));
     }
 
     #[test]
@@ -183,7 +184,7 @@ mod tests {
         assert_eq!(common.get("net/ping-timeout").map(String::as_str), Some("30"));
         assert_eq!(common.len(), 2);
         let one = Configuration::parse(include_str!("../captures/dump.xml"), "n2").unwrap();
-        assert_eq!((one.devices, one.hosts.len()), (vec![PathBuf::from("/dev/drbd0")], 2));
+        assert_eq!((one.devices, one.hosts.len()), (BTreeMap::from([(0, "/dev/drbd0".into())]), 2));
     }
 
     #[test]

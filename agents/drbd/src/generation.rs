@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, bail};
 use ocf::{Deadline, Program};
 
-use crate::model::{Connection, Resource};
+use crate::model::{Connection, Disk, Resource};
 use crate::proc_drbd::Version;
 
 /// The lowest bit says that the node is Primary, and nothing of the data.
@@ -85,7 +85,8 @@ pub(crate) fn kinship(ours: &[Generation], theirs: &[Generation]) -> Option<Kins
 pub(crate) fn read(resource: &Resource, name: &str, version: Version, deadline: Deadline) -> Result<Vec<Generation>> {
     let apart = resource.peers.iter().find(|(_, peer)| peer.connection == Connection::StandAlone);
     let peer = apart.or_else(|| resource.peers.first_key_value()).map_or(0, |(id, _)| *id);
-    let volumes = resource.volumes.iter();
+    // Where there is no disk there is no generation (ERR_NO_DISK).
+    let volumes = resource.volumes.iter().filter(|(_, volume)| volume.disk != Disk::Diskless);
     let generation = |(number, volume): (&u32, &crate::model::Volume)| {
         let arguments = if version >= (9, 0, 0) {
             vec!["get-gi".to_owned(), name.to_owned(), peer.to_string(), number.to_string()]

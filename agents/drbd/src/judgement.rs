@@ -18,9 +18,11 @@ const SETTLES: Duration = Duration::from_secs(30);
 /// What is known of a connection that DRBD does not try to make (StandAlone).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Parted {
-    /// Nothing; or nobody is StandAlone.
+    /// Nobody is StandAlone, or this node has no data of its own.
     #[default]
     Unknown,
+    /// drbdsetup does not say what this node has written.
+    Unreadable,
     /// This node has written without the other, of which nothing is known.
     WroteAlone,
     /// This node has written nothing that the other does not have.
@@ -247,6 +249,9 @@ fn standalone(facts: &Facts, peer: &Peer) -> String {
         Parted::Akin(Kinship::Older) => {
             format!("StandAlone: DRBD does not connect to {peer}, which has newer data; drbdadm connect {name}")
         }
+        Parted::Unreadable => format!(
+            "StandAlone; drbdsetup get-gi fails, so that this may be a SPLIT BRAIN with {peer}; drbdadm connect {name} on both tells."
+        ),
         Parted::Akin(Kinship::Same | Kinship::Newer) | Parted::WroteNothing | Parted::Unknown => format!(
             "StandAlone: DRBD does not connect to {peer}; it was disconnected by hand, or the other refused; drbdadm \
              connect {name}"

@@ -155,6 +155,7 @@ fn a_verify_that_runs_and_clients_without_disks_are_no_fault() {
 fn how_nodes_parted_decides_what_is_said_of_standalone() {
     let table = [
         (Parted::Unknown, "it was disconnected by hand, or the other refused"),
+        (Parted::Unreadable, "drbdsetup get-gi fails, so that this may be a SPLIT BRAIN with the peer"),
         (Parted::WroteNothing, "drbdadm connect r0"),
         (Parted::WroteAlone, "a SPLIT BRAIN if the other has as well"),
         (Parted::Akin(Kinship::Split), "SPLIT BRAIN: this node and the peer have both written"),

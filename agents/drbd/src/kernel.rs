@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use ocf::{Deadline, Done, Failure, Program, Run};
+use ocf::{Deadline, Done, Failure, Kind, Program, Run};
 
 use crate::events;
 use crate::model::{Disk, Resource, Volume, shown};
@@ -14,6 +14,8 @@ use crate::proc_drbd::{ProcDrbd, Version};
 const OLDEST: Version = (8, 4, 0);
 /// An answer takes some milliseconds. drbdsetup waits for a lock of the module that a role change may hold for long.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Before it is asked again.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The exit status of drbdsetup for a resource or minor that is not there (drbdsetup.c, `ERR_RES_NOT_KNOWN`).
 const NOT_KNOWN: i32 = 10;
 
@@ -36,6 +38,10 @@ impl Seen {
 
 /// Looks. None: the module is not loaded, so that nothing can be up. In doubt an error.
 pub(crate) fn look(run: &Run, name: &str) -> Result<Option<Seen>, Failure> {
+    look_until(run, name, run.deadline)
+}
+
+fn look_until(run: &Run, name: &str, deadline: Deadline) -> Result<Option<Seen>, Failure> {
     // Asked while the module is not loaded, drbdsetup would load it.
     let Some(proc) = ProcDrbd::look()? else { return Ok(None) };
     understood(&proc)?;
@@ -44,7 +50,7 @@ pub(crate) fn look(run: &Run, name: &str) -> Result<Option<Seen>, Failure> {
         return Ok(Some(Seen { proc, resource: None }));
     }
     let arguments = ["events2", "--now", "--statistics", name];
-    let deadline = run.deadline.at_most(PATIENCE.min(run.deadline.remaining() / 2));
+    let deadline = deadline.at_most(PATIENCE.min(deadline.remaining() / 2));
     let output = Program::new("drbdsetup").args(arguments).run(deadline)?;
     let resource = match output.status.code() {
         Some(0) => events::read(&output.stdout, name)?,
@@ -53,6 +59,22 @@ pub(crate) fn look(run: &Run, name: &str) -> Result<Option<Seen>, Failure> {
     };
     run.log.step(&resource.as_ref().map_or("down".to_owned(), Resource::summary));
     Ok(Some(Seen { proc, resource }))
+}
+
+/// The same for who has time until the deadline: drbdsetup waits for whoever changes a role, as for a handler of DRBD. A program
+/// that is not installed, and a module that is too old, nobody waits for.
+pub(crate) fn look_patiently(run: &Run, name: &str, deadline: Deadline) -> Result<Option<Seen>, Failure> {
+    loop {
+        let failure = match look_until(run, name, deadline) {
+            Ok(seen) => return Ok(seen),
+            Err(failure) => failure,
+        };
+        let lasts = failure.kind() != Kind::Generic || failure.reason().contains("is not installed");
+        if lasts || !deadline.sleep(LOOK_AGAIN) {
+            return Err(failure);
+        }
+        run.log.warning(&format!("{}; it is asked again", failure.reason()));
+    }
 }
 
 fn not_known(words: &str) -> bool {

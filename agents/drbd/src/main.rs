@@ -70,7 +70,8 @@ impl Agent for Drbd {
     }
 
     fn reload(&self, run: &Run) -> Done {
-        reload::reload(run, &self.settings)
+        reload::reload(run, &self.settings);
+        Ok(())
     }
 
     fn validate(&self, run: &Run, level: u32) -> Done {

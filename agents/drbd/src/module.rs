@@ -22,7 +22,7 @@ pub(crate) fn load(run: &Run, settings: &Settings) -> Done {
         return Ok(());
     }
     let mut words = vec!["drbd".to_owned()];
-    if let Ok(output) = adm(settings, false, &["sh-mod-parms"], run.deadline)
+    if let Ok(output) = adm(settings, &["sh-mod-parms"], run.deadline)
         && output.status.success()
     {
         words.extend(output.stdout.split_whitespace().map(str::to_owned));

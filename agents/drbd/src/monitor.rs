@@ -9,14 +9,14 @@ use quick_xml::events::Event;
 
 use crate::apart::{self, Apart};
 use crate::configuration;
-use crate::judgement::{Facts, judge};
+use crate::judgement::{Facts, Parted, judge};
 use crate::kernel::{self, Seen};
 use crate::model::{Peer, Resource};
 use crate::module;
 use crate::parameters::{AwayFromPrimary, Settings};
 use crate::proc_drbd::ProcDrbd;
 use crate::score::Score;
-use crate::start::STARTED;
+use crate::start::{STARTED, record};
 use crate::unfence;
 
 /// Since when a Secondary is without a peer, in seconds since boot.
@@ -27,19 +27,19 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
         return Err(Failure::not_configured("parameter drbd_resource is not set"));
     }
     let (looked, mute) = look(run, settings)?;
+    let all_seen = mute.is_none();
     let Some(seen) = looked else { return Ok(absent(run, judge(&facts(run, settings, None)))) };
     let probe = run.environment.probe();
     let mut facts = facts(run, settings, Some(&seen));
     facts.besides.extend(mute);
     let finding = judge(&facts);
     let Some(resource) = &seen.resource else { return Ok(absent(run, finding)) };
-    // A probe tells as well: Pacemaker keeps a Primary that it finds only where that has a score.
-    if !resource.primary() && apart::would_lose(run, facts.parted) {
-        // Its promotion would be refused, again and again.
-        run.cluster().promotion_score(None);
-    } else {
-        tell(run, settings, resource);
+    // By hand nobody takes anything over. A probe of Pacemaker may be all there is before drbdsetup hangs.
+    if all_seen && run.environment.by_pacemaker() && !resource.volumes.is_empty() {
+        record(run, settings, resource).unwrap_or_else(|failure| run.log.warning(failure.reason()));
     }
+    // A probe tells as well: Pacemaker keeps a Primary that it finds only where that has a score.
+    tell(run, settings, resource, facts.parted);
     if !probe {
         unfence::when_all_is_well(run, settings, resource);
     }
@@ -86,6 +86,8 @@ fn facts(run: &Run, settings: &Settings, seen: Option<&Seen>) -> Facts {
         let Apart { parted, others } = apart::exchange(run, settings, seen);
         (facts.parted, facts.others) = (parted, others);
         facts.besides.extend(configuration::fault(run, settings));
+    } else {
+        facts.parted = apart::parted_now(run, settings, seen);
     }
     facts.alone_for = alone_for(run, seen);
     facts.resource.clone_from(&seen.resource);
@@ -113,9 +115,11 @@ fn alone_for(run: &Run, seen: &Seen) -> Option<Duration> {
     }
 }
 
-/// Tells the cluster how much this node is wanted as the Primary.
-pub(crate) fn tell(run: &Run, settings: &Settings, resource: &Resource) {
-    let score = match settings.ladder.score(resource, stays_away(run, settings, resource)) {
+/// Tells the cluster how much this node is wanted as the Primary. Whose promotion would be refused is not wanted: it would be
+/// tried again and again.
+pub(crate) fn tell(run: &Run, settings: &Settings, resource: &Resource, parted: Parted) {
+    let refused = !resource.primary() && apart::would_lose(run, parted);
+    let score = match settings.ladder.score(resource, refused || stays_away(run, settings, resource)) {
         Score::Keep => return,
         // One that is only taken away would not refuse the promotion that has just failed.
         Score::Remove => Some(Lapse::reduced(run, 0)).filter(|score| *score == NEVER),

@@ -2,6 +2,7 @@
 
 use ocf::{Notification, Operation, Run, When};
 
+use crate::apart;
 use crate::configuration::adm;
 use crate::configuration::own_name;
 use crate::dump_xml::Configuration;
@@ -20,7 +21,7 @@ pub(crate) fn notify(run: &Run, settings: &Settings, notification: &Notification
     // The peer of a pair is found again where it has a new address, and 8.4 with several possible peers takes the one there is.
     if notification.operation == Operation::Start && !settings.connect_only_after_promote {
         match Configuration::read(run, settings) {
-            Ok(configuration) => start::adjust(run, settings, &configuration, seen.version() < (9, 0, 0)),
+            Ok(configuration) => start::adjust(run, settings, &configuration),
             Err(failure) => run.log.warning(failure.reason()),
         }
     }
@@ -37,14 +38,15 @@ pub(crate) fn notify(run: &Run, settings: &Settings, notification: &Notification
         }
         Some(node) if settings.stop_outdates_secondary && !resource.primary() && resource.unknown_at(&node) => {
             run.log.info(&format!("{node} is promoted and not connected: {} is outdated here", settings.name));
-            if let Err(error) = adm(settings, false, &["outdate", &settings.name], run.deadline) {
+            let outdated = adm(settings, &["outdate", &settings.name], run.deadline);
+            if let Err(error) = outdated.and_then(|output| output.success("drbdadm outdate")) {
                 run.log.warning(&format!("{error:#}"));
             }
             return run.cluster().promotion_score(None);
         }
         _ => {}
     }
-    monitor::tell(run, settings, resource);
+    monitor::tell(run, settings, resource, apart::parted_now(run, settings, &seen));
 }
 
 /// Another node with a Primary, after what was done.

@@ -121,8 +121,8 @@ const PARAMETERS: &[Parameter] = &[
         default: Some("false"),
         reloadable: true,
         short: "Call the unfence handler when all is well",
-        long: "Whether the monitor of the Primary calls drbdadm unfence-peer once when all copies have become good, in case a \
-               fencing constraint was left behind.",
+        long: "Whether the monitor of the Primary calls drbdadm unfence-peer when all copies have become good, and once a \
+               minute from then on, in case a fencing constraint was left behind.",
         ..Parameter::TEXT
     },
     Parameter {

@@ -6,6 +6,7 @@ use ocf::{Done, Failure, Lapse, NEVER, Run};
 
 use crate::apart;
 use crate::dump_xml::Configuration;
+use crate::judgement::Parted;
 use crate::kernel::{self, Refusal, Seen};
 use crate::model::{Peer, Resource};
 use crate::module;
@@ -27,45 +28,54 @@ const OTHERS: Duration = Duration::from_secs(15);
 const UNKNOWN: Duration = Duration::from_secs(5);
 
 pub(crate) fn promote(run: &Run, settings: &Settings) -> Done {
-    let done = make_primary(run, settings);
-    if done.is_err() {
+    let promoted = make_primary(run, settings).inspect_err(|_| {
         // There is no second try in the next moment.
         Lapse::Promotion.note(run);
         run.cluster().promotion_score(Some(NEVER));
-        return done;
-    }
-    let Some(seen) = kernel::look(run, &settings.name)? else { return Ok(()) };
+    })?;
+    // It is Primary, and that counts.
     if settings.connect_only_after_promote {
         match Configuration::read(run, settings) {
-            Ok(configuration) => start::adjust(run, settings, &configuration, seen.version() < (9, 0, 0)),
-            // It is Primary, and that counts.
+            Ok(configuration) => start::adjust(run, settings, &configuration),
             Err(failure) => run.log.warning(&format!("it stays without connection: {}", failure.reason())),
         }
     }
-    if let Some(resource) = &seen.resource {
-        monitor::tell(run, settings, resource);
+    if let Some(resource) = promoted.and_then(|seen| seen.resource) {
+        monitor::tell(run, settings, &resource, Parted::Unknown);
     }
     Ok(())
 }
 
-fn make_primary(run: &Run, settings: &Settings) -> Done {
+/// What is seen of the Primary then; None where DRBD has made it one and nothing is to be seen any more.
+fn make_primary(run: &Run, settings: &Settings) -> Result<Option<Seen>, Failure> {
     let (begun, mut told) = (Instant::now(), None::<Refusal>);
     let deadline = run.deadline.at_most(run.deadline.remaining().saturating_sub(LAST_WORDS));
     loop {
-        let Some(seen) = kernel::look(run, &settings.name)?.filter(|seen| seen.resource.is_some()) else {
+        let Some(seen) = kernel::look_patiently(run, &settings.name, deadline)?.filter(|seen| seen.resource.is_some())
+        else {
             return Err(Failure::generic(format!(
                 "{} is down: it must be started before it is promoted",
                 settings.name
             )));
         };
         if seen.primary() && all_primary(&seen) {
-            return Ok(());
+            return Ok(Some(seen));
         }
         if let Some(unwanted) = module::unwanted(settings, seen.version()) {
             return Err(Failure::not_installed(unwanted));
         }
         apart::refuses(run, settings, &seen)?;
-        let Err(refusal) = kernel::change_role(&seen, &settings.name, "primary", deadline) else { continue };
+        let Err(refusal) = kernel::change_role(&seen, &settings.name, "primary", deadline) else {
+            match kernel::look(run, &settings.name) {
+                Ok(Some(seen)) if seen.primary() && all_primary(&seen) => return Ok(Some(seen)),
+                Ok(_) => continue,
+                // What DRBD has done is done, whether or not it can be looked at.
+                Err(failure) => {
+                    run.log.warning(&format!("promoted; what came of it is not known: {}", failure.reason()));
+                    return Ok(None);
+                }
+            }
+        };
         // A try that the deadline cut short says nothing of DRBD's reason; the one before it may.
         let refusal = told.clone().filter(|_| refusal.code.is_none()).unwrap_or(refusal);
         if told.as_ref() != Some(&refusal) {

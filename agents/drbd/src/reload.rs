@@ -1,27 +1,35 @@
 //! Takes up a changed drbd.conf (`drbdadm adjust`), without touching the role.
+//!
+//! A reload that fails is a failed resource, which Pacemaker takes from its node. What hinders this one hinders nothing that runs:
+//! it is in the log, and the monitor says what is wrong.
 
-use ocf::{Done, Failure, Run};
+use ocf::Run;
 
-use crate::configuration::{adm, drbdadms_words};
+use crate::apart;
 use crate::dump_xml::Configuration;
 use crate::kernel;
 use crate::monitor;
 use crate::parameters::Settings;
+use crate::start;
 
-pub(crate) fn reload(run: &Run, settings: &Settings) -> Done {
-    let seen = kernel::look(run, &settings.name)?;
-    let Some(resource) = seen.and_then(|seen| seen.resource) else {
-        run.log.info(&format!("{} is down; there is nothing to reload", settings.name));
-        return Ok(());
+pub(crate) fn reload(run: &Run, settings: &Settings) {
+    let seen = match kernel::look(run, &settings.name) {
+        Ok(seen) => seen,
+        Err(failure) => {
+            run.log.warning(&format!("drbd.conf is not taken up: {}", failure.reason()));
+            return;
+        }
     };
-    monitor::tell(run, settings, &resource);
+    let Some((seen, resource)) = seen.as_ref().and_then(|seen| Some((seen, seen.resource.as_ref()?))) else {
+        run.log.info(&format!("{} is down; there is nothing to reload", settings.name));
+        return;
+    };
+    monitor::tell(run, settings, resource, apart::parted_now(run, settings, seen));
     if settings.connect_only_after_promote && !resource.primary() {
-        return Ok(());
+        return;
     }
-    let configuration = Configuration::read(run, settings)?;
-    let output = adm(settings, configuration.stacked, &["adjust", &settings.name], run.deadline)?;
-    if output.status.success() {
-        return Ok(());
+    match Configuration::read(run, settings) {
+        Ok(configuration) => start::adjust(run, settings, &configuration),
+        Err(failure) => run.log.warning(&format!("drbd.conf is not taken up: {}", failure.reason())),
     }
-    Err(Failure::generic(format!("drbdadm adjust {}: {}", settings.name, drbdadms_words(&output))))
 }

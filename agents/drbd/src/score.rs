@@ -35,7 +35,8 @@ impl Ladder {
         Some(Self { only_consistent, only_remote, local_good, best })
     }
 
-    /// Decides. `stay_away`: a peer is Primary, and the parameters say that no score is to be set then.
+    /// Decides. `stay_away`: a peer is Primary, and the parameters say that no score is to be set then; or the promotion would
+    /// be refused.
     pub(crate) fn score(self, resource: &Resource, stay_away: bool) -> Score {
         let good_peer = resource.some_peer_all_up_to_date();
         if !resource.quorate() || stay_away {

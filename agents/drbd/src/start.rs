@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ocf::{Done, Failure, Notification, Run};
 
+use crate::apart;
 use crate::configuration::{adm, drbdadms_words, own_name};
 use crate::demote::make_secondary;
 use crate::dump_xml::Configuration;
@@ -13,8 +14,9 @@ use crate::model::{Connection, Disk, Peer, Resource};
 use crate::module;
 use crate::monitor;
 use crate::parameters::Settings;
+use crate::proc_drbd::ProcDrbd;
 
-/// The instance was started: the resource's name and its minors.
+/// The instance was started, or taken over as it was: the resource's name and its minors.
 pub(crate) const STARTED: &str = "started";
 /// udev makes the nodes, which takes some milliseconds on an idle machine.
 const LOOK_FOR_DEVICES: Duration = Duration::from_millis(50);
@@ -47,19 +49,22 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
         make_secondary(run, settings)?;
     }
     if !settings.connect_only_after_promote {
-        start.adjust(seen.version() < (9, 0, 0));
+        adjust(run, settings, &configuration);
         start.wait_for_peers()?;
     }
     start.conclude()
 }
 
 fn seen(run: &Run, settings: &Settings) -> Result<Seen, Failure> {
-    kernel::look(run, &settings.name)?.ok_or_else(|| Failure::generic("the drbd module went away while it was started"))
+    kernel::look_patiently(run, &settings.name, run.deadline)?
+        .ok_or_else(|| Failure::generic("the drbd module went away while it was started"))
 }
 
 /// `drbdadm adjust`, with the one peer that 8.4 connects to where drbd.conf names several.
-pub(crate) fn adjust(run: &Run, settings: &Settings, configuration: &Configuration, one_peer: bool) {
+pub(crate) fn adjust(run: &Run, settings: &Settings, configuration: &Configuration) {
     let mut words = Vec::new();
+    let version = ProcDrbd::look().ok().flatten().and_then(|proc| proc.version);
+    let one_peer = version.is_some_and(|version| version < (9, 0, 0));
     if one_peer && configuration.hosts.len() > 2 {
         let own = own_name();
         let others = Notification::nodes_after(&run.environment).into_iter().filter(|node| *node != own);
@@ -69,7 +74,7 @@ pub(crate) fn adjust(run: &Run, settings: &Settings, configuration: &Configurati
     }
     words.extend(["adjust".to_owned(), settings.name.clone()]);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    match adm(settings, configuration.stacked, &words, run.deadline) {
+    match adm(settings, &words, run.deadline) {
         Ok(output) if output.status.success() => {}
         // The monitor says what is not connected because of that.
         Ok(output) => run.log.warning(&format!("drbdadm adjust: {}", drbdadms_words(&output))),
@@ -85,15 +90,11 @@ struct Start<'a> {
 
 impl Start<'_> {
     fn adm(&self, words: &[&str]) -> Done {
-        let output = adm(self.settings, self.configuration.stacked, words, self.run.deadline)?;
+        let output = adm(self.settings, words, self.run.deadline)?;
         if output.status.success() {
             return Ok(());
         }
         Err(Failure::generic(format!("drbdadm {}: {}", words.join(" "), drbdadms_words(&output))))
-    }
-
-    fn adjust(&self, one_peer: bool) {
-        adjust(self.run, self.settings, self.configuration, one_peer);
     }
 
     fn seen(&self) -> Result<Seen, Failure> {
@@ -110,10 +111,12 @@ impl Start<'_> {
             }
             self.adm(&["new-resource", name])?;
         }
-        if seen.resource.as_ref().is_none_or(|resource| resource.volumes.is_empty()) {
-            self.adm(&["new-minor", name])?;
+        // One may have been added to drbd.conf while the others were up.
+        let up = |number: &u32| seen.resource.as_ref().is_some_and(|resource| resource.volumes.contains_key(number));
+        for number in self.configuration.devices.keys().filter(|number| !up(number)) {
+            self.adm(&["new-minor", &format!("{name}/{number}")])?;
         }
-        for device in &self.configuration.devices {
+        for device in self.configuration.devices.values() {
             while !std::fs::metadata(device).is_ok_and(|facts| facts.file_type().is_block_device()) {
                 if !self.run.deadline.sleep(LOOK_FOR_DEVICES) {
                     let reason = format!("the device {} did not appear in time: does udev run?", device.display());
@@ -156,15 +159,26 @@ impl Start<'_> {
     }
 
     fn conclude(&self) -> Done {
-        let Some(resource) = self.seen()?.resource else {
+        let seen = self.seen()?;
+        let Some(resource) = &seen.resource else {
             return Err(Failure::generic(format!("{} is down again after it was brought up", self.settings.name)));
         };
-        let minors: Vec<String> = resource.minors().iter().map(u32::to_string).collect();
-        self.run.store.write(STARTED, &format!("{}\n{}", self.settings.name, minors.join(" ")))?;
+        record(self.run, self.settings, resource)?;
         // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
-        monitor::tell(self.run, self.settings, &resource);
+        let parted = apart::parted_now(self.run, self.settings, &seen);
+        monitor::tell(self.run, self.settings, resource, parted);
         Ok(())
     }
+}
+
+/// Writes down what is up, unless that is known: without drbdsetup there is nobody else to say it.
+pub(crate) fn record(run: &Run, settings: &Settings, resource: &Resource) -> Done {
+    let minors: Vec<String> = resource.minors().iter().map(u32::to_string).collect();
+    let text = format!("{}\n{}", settings.name, minors.join(" "));
+    if run.store.read(STARTED)?.as_ref() != Some(&text) {
+        run.store.write(STARTED, &text)?;
+    }
+    Ok(())
 }
 
 /// Whether waiting any longer would show nothing new.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ocf::{Done, Failure, Notification, Run};
 
 use crate::apart;
-use crate::configuration::{adm, drbdadms_words, own_name};
+use crate::configuration::{adm, own_name};
 use crate::demote::make_secondary;
 use crate::kernel::{self, Refusal};
 use crate::model::{Disk, Resource, Role};
@@ -46,7 +46,7 @@ fn named(run: &Run, settings: &Settings) -> Result<Settings, Failure> {
 
 fn take_down(run: &Run, settings: &Settings) -> Done {
     loop {
-        let seen = kernel::look(run, &settings.name)?;
+        let seen = kernel::look_patiently(run, &settings.name, run.deadline)?;
         let Some(resource) = seen.and_then(|seen| seen.resource) else { return Ok(()) };
         let refusal = if resource.primary() {
             run.log.warning(&format!("{} is still Primary; it is demoted", settings.name));
@@ -89,10 +89,9 @@ fn outdate(run: &Run, settings: &Settings) {
     let others = Notification::promoted_after(&run.environment);
     if let Some(other) = others.into_iter().find(|node| *node != own) {
         run.log.info(&format!("{other} is promoted still: {} is outdated here", settings.name));
-        match adm(settings, false, &["outdate", &settings.name], run.deadline) {
-            Ok(output) if output.status.success() => {}
-            Ok(output) => run.log.warning(&format!("drbdadm outdate: {}", drbdadms_words(&output))),
-            Err(error) => run.log.warning(&format!("{error:#}")),
+        let outdated = adm(settings, &["outdate", &settings.name], run.deadline);
+        if let Err(error) = outdated.and_then(|output| output.success("drbdadm outdate")) {
+            run.log.warning(&format!("{error:#}"));
         }
     }
 }

@@ -10,7 +10,8 @@ cannot succeed fails at once with DRBD's words; a demote that cannot succeed end
 the way. A module that cannot be loaded is explained by the kernels that have one.
 
 Start and reload need drbd.conf and drbdadm; to look, to promote, to demote and to stop the kernel and drbdsetup are enough, so \
-that a broken drbd.conf neither fails a healthy Primary nor keeps a node from being stopped.
+that a broken drbd.conf neither fails a healthy Primary nor keeps a node from being stopped. A reload that cannot take it up \
+changes nothing, says so in the log, and does not fail what runs.
 
 Data are safe in a partition of the cluster only with fencing in drbd.conf (resource-and-stonith and the handlers) and in \
 Pacemaker, or with DRBD 9's quorum. No agent can replace that.";
@@ -20,7 +21,7 @@ Change the provider of the primitive, and nothing else, in maintenance mode:
 
     crm_attribute --name maintenance-mode --update true
     cibadmin --query --scope resources > resources.xml
-    sed -i 's/provider=\"linbit\" type=\"drbd\"/provider=\"greenarrow\" type=\"drbd\"/' resources.xml
+    sed -i '/type=\"drbd\"/s/provider=\"linbit\"/provider=\"greenarrow\"/' resources.xml
     cibadmin --replace --scope resources --xml-file resources.xml
     crm_resource --refresh
     crm_attribute --name maintenance-mode --delete
@@ -70,7 +71,7 @@ generations of both nodes, which they tell each other as a private node attribut
 names the split brain, and prints the commands for both ways out. It never chooses one.
 
 A node that was Primary when they parted may be promoted again. One that was not is refused, and has no promotion \
-score: what the other has written would be lost.";
+score: what the other has written would be lost. So is one of which drbdsetup does not say what it has written (get-gi).";
 
 pub(crate) const FENCING: &str = "\
 greenarrow-drbd-fence does what crm-fence-peer.9.sh and crm-unfence-peer.9.sh of drbd-utils do, with the same constraint and the \
@@ -90,11 +91,11 @@ validate-all at level 10 warns where they are missing.";
 
 pub(crate) const FILES: &str = "\
 /etc/drbd.conf and what it includes: read by drbdadm at start, reload and validate-all, and by a monitor when one of \
-the files has changed.
+the files has changed since it was usable.
 
 /proc/drbd: the module's version, and the progress of a resync.
 
-/run/resource-agents/drbd-INSTANCE.*: what was started, said to the cluster and found out; gone after a reboot.";
+/run/resource-agents/drbd-INSTANCE.*: what was started or taken over, said to the cluster and found out; gone after a reboot.";
 
 pub(crate) const BY_HAND: &str = "\
 Each action can be run by hand, as root, with -o for parameters; on a terminal it says in words what it found:

@@ -27,9 +27,6 @@ pub(crate) fn validate(run: &Run, settings: &Settings) -> Done {
 fn warnings(name: &str, configuration: &Configuration) -> Vec<String> {
     let mut warnings = Vec::new();
     let quorum = configuration.option("options/quorum").is_some_and(|quorum| quorum != "off");
-    if quorum {
-        return warnings;
-    }
     match configuration.fencing() {
         Some("resource-and-stonith") => {
             let handler = ["handlers/fence-peer", "handlers/unfence-peer", "handlers/after-resync-target"];
@@ -46,6 +43,8 @@ fn warnings(name: &str, configuration: &Configuration) -> Vec<String> {
                 ));
             }
         }
+        // Where no partition of the nodes has a majority of its own, nobody goes on alone, and no other way is needed.
+        _ if quorum => {}
         other => warnings.push(format!(
             "{name}: fencing is {}: when the replication link is cut and then the Primary fails, the other node is promoted with old \
              data, and what was written meanwhile is lost; when both nodes live, both may become Primary (split brain). Set \
@@ -73,6 +72,11 @@ mod tests {
         assert!(with(&[policy])[0].contains("suspended for ever"));
         assert!(with(&[policy, fence])[0].contains("takes the fencing constraint away"));
         assert_eq!(with(&[policy, fence, unfence]), Vec::<String>::new());
-        assert_eq!(with(&[("options/quorum", "majority")]), Vec::<String>::new());
+        // With quorum no fencing is needed; that which is there must be whole.
+        let quorum = ("options/quorum", "majority");
+        assert_eq!(with(&[quorum]), Vec::<String>::new());
+        assert_eq!(with(&[quorum, ("net/fencing", "resource-only")]), Vec::<String>::new());
+        assert!(with(&[quorum, policy])[0].contains("suspended for ever"));
+        assert!(with(&[quorum, policy, fence])[0].contains("takes the fencing constraint away"));
     }
 }

@@ -1,6 +1,7 @@
 //! A cluster of two guests with DRBD, a file system on it that is written to all the time, and fencing in DRBD and in
 //! Pacemaker; run by this project's agent or by its peer.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -265,14 +266,12 @@ impl Pair {
     pub fn moves_over(&mut self) -> Result<()> {
         let began = Instant::now();
         let primary = self.primary()?.0.name.clone();
-        self.cluster.maintenance(true)?;
         self.contender = Contender::Greenarrow;
         // DRBD 8.4 has drbdadm read them when it calls one.
         self.cluster.rack.each(|guest| set_handlers(guest, CONFIGURATION, Contender::Greenarrow))?;
-        self.cluster.load(&Cib::default().resource(self.contender.clone_of_r0()))?;
-        self.cluster.reprobe(CLONE)?;
+        let line = format!("cd /root; set -e\n{}", commands_of_the_move()?);
+        self.cluster.any()?.command(&["bash", "-c", &line]).within(SETTLE).text()?;
         self.cluster.wait_idle()?;
-        self.cluster.maintenance(false)?;
         self.healthy()?;
         let shown = self.cluster.tool(&["crm_mon", "-1", "--output-as=xml"])?;
         ensure!(shown.contains("ocf:greenarrow:drbd") && !shown.contains("ocf:linbit:drbd"), "{shown}");
@@ -282,6 +281,17 @@ impl Pair {
         self.fenced(began, &[])?;
         self.stream.nothing_lost(self.primary()?.0).map(drop)
     }
+}
+
+/// The commands that the man page gives for the move from ocf:linbit:drbd, to the letter.
+fn commands_of_the_move() -> Result<String> {
+    let path = installed::workspace().join("metadata/man/ocf_greenarrow_drbd.7");
+    let page = fs::read_to_string(&path).with_context(|| format!("no {}", path.display()))?;
+    let section =
+        page.split_once(".SH COMING FROM OCF:LINBIT:DRBD").and_then(|(_, section)| section.split_once(".nf\n"));
+    let commands = section.and_then(|(_, block)| block.split_once("\n.fi"));
+    let (commands, _) = commands.with_context(|| format!("{} has no commands for the move", path.display()))?;
+    Ok(commands.replace("\\-", "-").replace("\\(aq", "'"))
 }
 
 /// Puts these handlers in a resource's configuration on a guest.

@@ -9,7 +9,7 @@ use cts_tests::vm::guest::Guest;
 use cts_tests::vm::rack::Rack;
 
 use crate::action::{AGENT, Action, USUAL, expect, logged};
-use crate::{both_started, configure, shell};
+use crate::{both_started, configure, instead_of_drbdsetup, role, score, shell};
 
 pub(crate) fn a_broken_one_is_explained_and_hinders_no_stop(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     both_started(rack)?;
@@ -36,7 +36,11 @@ pub(crate) fn a_broken_one_is_explained_and_hinders_no_stop(rack: &Rack, n1: &Gu
     for _ in 0..2 {
         expect(n1, "monitor", USUAL, 191, &["/etc/drbd.conf is not usable", "r0.res", "frob"])?;
     }
-    expect(n1, "reload", USUAL, 5, &["r0.res", "frob"])?;
+    assert_eq!(score(n1)?, "--update=10000");
+    // Nor does a change of a parameter fail it; what there is to say the monitor says.
+    expect(n1, "reload-agent", USUAL, 0, &[])?;
+    logged(n1, "drbd.conf is not taken up: /etc/drbd.conf is not usable")?;
+    assert_eq!(role(n1)?, "Primary");
     expect(n1, "demote", USUAL, 0, &[])?;
     expect(n1, "promote", USUAL, 0, &[])?;
     expect(n2, "stop", USUAL, 0, &[])?;
@@ -47,6 +51,8 @@ pub(crate) fn a_broken_one_is_explained_and_hinders_no_stop(rack: &Rack, n1: &Gu
     expect(n2, "start", 60_000, 0, &[])?;
     wait_device(n1, 0, "connected", |one| one.connection == "Connected")?;
     expect(n1, "monitor", USUAL, 8, &[])?;
+    a_slow_drbdadm_is_forgotten(n1)?;
+    drbdsetup_is_asked_again(n1)?;
     shell(n1, "mv /usr/sbin/drbdsetup /root")?;
     expect(n1, "monitor", USUAL, 191, &["drbdsetup is not installed", "this is from /proc/drbd"])?;
     n1.write_file("/usr/sbin/drbdsetup", "#!/bin/sh\nexec sleep 1000\n", 0o755, Owner::Root)?;
@@ -61,6 +67,34 @@ pub(crate) fn a_broken_one_is_explained_and_hinders_no_stop(rack: &Rack, n1: &Gu
     two.expect(6, &["promoted-max is above 1, but r0 does not allow-two-primaries"])?;
     assert_eq!(device(n1, 0)?, None);
     a_disk_that_fails_is_tried_twice(n1)
+}
+
+/// What is wrong with drbdadm is over when it is over, and not when drbd.conf has changed.
+fn a_slow_drbdadm_is_forgotten(n1: &Guest) -> Result<()> {
+    shell(n1, "mv /usr/sbin/drbdadm /root; touch /etc/drbd.conf")?;
+    n1.write_file("/usr/sbin/drbdadm", "#!/bin/sh\nexec sleep 1000\n", 0o755, Owner::Root)?;
+    expect(n1, "monitor", USUAL, 191, &["/etc/drbd.conf cannot be checked", "did not end within"])?;
+    shell(n1, "mv /root/drbdadm /usr/sbin")?;
+    expect(n1, "monitor", USUAL, 8, &[])
+}
+
+/// It waits for whoever changes a state, which may be longer than one look.
+fn drbdsetup_is_asked_again(n1: &Guest) -> Result<()> {
+    instead_of_drbdsetup(n1, "[ $1 = events2 ] && [ ! -e /run/free ] && exec sleep 1000")?;
+    n1.daemon(&["bash", "-c", "sleep 6; touch /run/free"])?;
+    Action::new(n1, "demote").within(20_000).expect(0, &[])?;
+    logged(n1, "it is asked again")?;
+    // It hangs once the promotion has succeeded, which that is still.
+    shell(n1, "mv /root/drbdsetup /usr/sbin")?;
+    instead_of_drbdsetup(
+        n1,
+        "[ $1 = primary ] && touch /run/hangs\n[ $1 = events2 ] && [ -e /run/hangs ] && exec sleep 1000",
+    )?;
+    Action::new(n1, "promote").within(16_000).expect(0, &[])?;
+    logged(n1, "promoted; what came of it is not known")?;
+    shell(n1, "mv /root/drbdsetup /usr/sbin")?;
+    assert_eq!(role(n1)?, "Primary");
+    expect(n1, "monitor", USUAL, 8, &[])
 }
 
 fn a_changed_one_is_taken_up(rack: &Rack, n1: &Guest) -> Result<()> {
@@ -96,6 +130,7 @@ pub(crate) fn a_missing_module_is_explained_and_an_old_one_refused(rack: &Rack, 
         &["can not load the drbd module", running.trim(), "9.9.9-other", "or boot one of those"],
     )?;
     expect(n2, "monitor", USUAL, 7, &[])?;
+    assert_eq!(score(n2)?, "--delete");
     expect(n2, "stop", USUAL, 0, &[])?;
     expect(n2, "validate-all", USUAL, 5, &["9.9.9-other"])?;
     shell(n2, &format!("mv /lib/modules/9.9.9-other/extra/drbd.ko* {}", module.trim()))?;

@@ -42,6 +42,7 @@ const PARTS: &[(&str, Part)] = &[
     ("configuration", configuration::a_broken_one_is_explained_and_hinders_no_stop),
     ("module", configuration::a_missing_module_is_explained_and_an_old_one_refused),
     ("volumes", roles::several_volumes_have_one_role),
+    ("stacked", roles::one_lies_upon_another),
     ("ocf-tester", roles::ocf_tester_has_no_complaint),
 ];
 
@@ -93,8 +94,9 @@ fn fresh(rack: &Rack) -> Result<()> {
     rack.each(|guest| {
         guest.volume_mend(0)?;
         let line =
-            "pkill -x tail; umount /mnt /proc/drbd; rm -rf /run/resource-agents/*; : > /run/sent; : > /run/action.log; tc qdisc del dev eth1 root";
+            "pkill -x tail; umount /mnt /proc/drbd; rm -rf /run/resource-agents/* /etc/drbd.d/r1.res; : > /run/sent; : > /run/action.log; tc qdisc del dev eth1 root";
         guest.run(&["bash", "-c", line])?;
+        guest.run(&["bash", "-c", "mv /root/drbdsetup /root/drbdadm /usr/sbin"])?;
         guest.run(&["bash", "-c", "cp /root/r0.res /etc/drbd.d/; modprobe drbd; drbdadm resume-io r0"])?;
         guest.run(&["bash", "-c", "drbdadm down all; drbdadm --force create-md r0"])?;
         Ok(())
@@ -142,6 +144,18 @@ fn wait_in_sync(guest: &Guest) -> Result<Duration> {
         one.connection == "Connected" && one.disk == "UpToDate" && one.peer_disk == "UpToDate"
     };
     wait_device(guest, 0, "in sync", in_sync)
+}
+
+/// What is so long ago as a part says needs a guest that is as old.
+fn wait_for_age(guest: &Guest, seconds: u32) -> Result<()> {
+    shell(guest, &format!("while [ $(cut -d. -f1 /proc/uptime) -le {seconds} ]; do sleep 1; done")).map(drop)
+}
+
+/// A line of shell before drbdsetup, which `mv /root/drbdsetup /usr/sbin` brings back.
+fn instead_of_drbdsetup(guest: &Guest, line: &str) -> Result<()> {
+    guest.text(&["mv", "/usr/sbin/drbdsetup", "/root"])?;
+    let text = format!("#!/bin/sh\n{line}\nexec /root/drbdsetup \"$@\"\n");
+    guest.write_file("/usr/sbin/drbdsetup", text, 0o755, Owner::Root)
 }
 
 /// Pieces of the configuration of r0, on both.

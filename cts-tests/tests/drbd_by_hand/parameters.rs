@@ -10,7 +10,7 @@ use cts_tests::vm::rack::Rack;
 use cts_tests::vm::switch::Link;
 
 use crate::action::{Action, USUAL, expect, logged};
-use crate::{both_started, configure, cut, forgive, role, score, shell, wait_in_sync};
+use crate::{both_started, configure, cut, forgive, role, score, shell, wait_for_age, wait_in_sync};
 
 pub(crate) fn every_parameter_does_what_it_says(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     configure(rack, " handlers { unfence-peer \"/root/unfence\"; }\n")?;
@@ -96,7 +96,14 @@ fn unfenced_once(n1: &Guest, n2: &Guest) -> Result<()> {
     n2.text(&["drbdadm", "connect", "r0"])?;
     wait_in_sync(n1)?;
     monitor(8, &[])?;
-    assert_eq!(unfenced()?, "r0 --of-mine\nr0 --of-mine\n");
+    assert_eq!(unfenced()?, "r0 --of-mine\n".repeat(2));
+    // A copy may have been bad between two monitors: after a minute it is called again.
+    wait_for_age(n1, 60)?;
+    shell(n1, "echo 0 > /run/resource-agents/drbd-r0.unfenced")?;
+    for _ in 0..2 {
+        monitor(8, &[])?;
+        assert_eq!(unfenced()?, "r0 --of-mine\n".repeat(3));
+    }
     Ok(())
 }
 
@@ -132,6 +139,35 @@ fn a_secondary_without_its_primary_is_outdated(rack: &Rack, n2: &Guest) -> Resul
     wait_in_sync(n2).map(drop)
 }
 
+/// ignore_missing_notifications: in a clone without notify=true both values are the same.
+fn nobody_needs_notifications(n1: &Guest) -> Result<()> {
+    for value in ["false", "true"] {
+        let start = Action::new(n1, "start").within(60_000).meta("notify", "false").parameter("wfc_timeout", "no");
+        start.parameter("ignore_missing_notifications", value).expect(0, &[])?;
+        expect(n1, "stop", USUAL, 0, &[])?;
+    }
+    Ok(())
+}
+
+/// drbdconf.
+fn drbd_conf_may_be_elsewhere(n1: &Guest) -> Result<()> {
+    shell(n1, "mkdir /root/conf && cp -r /etc/drbd.conf /etc/drbd.d /root/conf && rm /etc/drbd.d/r0.res")?;
+    let with = |action| {
+        let action = Action::new(n1, action).within(60_000).parameter("wfc_timeout", "no");
+        action.parameter("drbdconf", "/root/conf/drbd.conf")
+    };
+    expect(n1, "start", USUAL, 5, &["/etc/drbd.conf is not usable", "'r0' not defined in your config"])?;
+    for (action, status) in [("start", 0), ("monitor", 0), ("promote", 0), ("reload", 0), ("validate-all", 0)] {
+        with(action).expect(status, &[])?;
+    }
+    assert_eq!(role(n1)?, "Primary");
+    shell(n1, "echo 'frob {' >> /root/conf/drbd.d/r0.res")?;
+    with("monitor").expect(191, &["not connected"])?;
+    logged(n1, "/root/conf/drbd.conf is not usable")?;
+    with("stop").expect(0, &[])?;
+    shell(n1, "rm -r /root/conf; cp /root/r0.res /etc/drbd.d/").map(drop)
+}
+
 /// wfc_timeout and connect_only_after_promote.
 pub(crate) fn connections_are_waited_for_or_kept_away(_: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     let start = |timeout: u32, wait: &str| {
@@ -145,6 +181,8 @@ pub(crate) fn connections_are_waited_for_or_kept_away(_: &Rack, n1: &Guest, n2: 
     // DRBD's 0 is without limit; but the start is not to fail for it.
     let half = start(14_000, "0")?;
     ensure!(half >= Duration::from_secs(6), "{half:?}");
+    nobody_needs_notifications(n1)?;
+    drbd_conf_may_be_elsewhere(n1)?;
 
     let alone = |guest, action| Action::new(guest, action).parameter("connect_only_after_promote", "true");
     for guest in [n1, n2] {

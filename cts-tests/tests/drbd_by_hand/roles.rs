@@ -4,13 +4,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use cts_tests::node::Owner;
 use cts_tests::vm::drbd::{R2, device, wait_device};
 use cts_tests::vm::guest::Guest;
 use cts_tests::vm::rack::Rack;
 use cts_tests::wait;
 
 use crate::action::{AGENT, Action, USUAL, expect};
-use crate::{both_started, role, score, shell};
+use crate::{both_started, instead_of_drbdsetup, role, score, shell};
 
 pub(crate) fn change_or_it_is_said_who_stands_in_the_way(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     expect(n1, "probe", USUAL, 7, &[])?;
@@ -31,10 +32,12 @@ pub(crate) fn change_or_it_is_said_who_stands_in_the_way(rack: &Rack, n1: &Guest
     wait::until("tail to open its file", Duration::from_secs(20), wait::TOOL, || {
         Ok(n1.run(&["bash", "-c", "ls -l /proc/[0-9]*/fd | grep -q /mnt/x"])?.code() == Some(0))
     })?;
-    let held = ["held open by", "(-12)", "the mount /mnt", "(tail)"];
+    let holder = format!("process {} (tail)", n1.text(&["pgrep", "-x", "tail"])?.trim());
+    let held = ["held open by", "(-12)", "the mount /mnt", &holder];
     expect(n1, "demote", 6000, 1, &held)?;
     expect(n1, "stop", 6000, 1, &held)?;
-    assert_eq!(role(n1)?, "Primary");
+    assert_eq!((role(n1)?, score(n1)?), ("Primary".into(), "--update=10000".into()));
+    no_file_of_a_process_is_touched(n1)?;
     shell(n1, "pkill -x tail; umount /mnt")?;
     expect(n1, "demote", USUAL, 0, &[])?;
     assert_eq!(role(n1)?, "Secondary");
@@ -62,11 +65,37 @@ pub(crate) fn change_or_it_is_said_who_stands_in_the_way(rack: &Rack, n1: &Guest
     n1.text(&["drbdadm", "primary", "r0"])?;
     expect(n1, "probe", USUAL, 8, &[])?;
     assert_eq!((role(n1)?, score(n1)?), ("Primary".into(), "--update=10000".into()));
+    // A healthy Primary does not fail with drbdsetup, though nobody has started it here.
+    instead_of_drbdsetup(n1, "exit 20")?;
+    expect(n1, "monitor", USUAL, 191, &["drbdsetup", "this is from /proc/drbd"])?;
+    shell(n1, "mv /root/drbdsetup /usr/sbin")?;
     expect(n1, "reload", USUAL, 0, &[])?;
     expect(n1, "monitor", USUAL, 8, &[])?;
     // After a start it is Secondary, however it was found.
     expect(n1, "start", 60_000, 0, &[])?;
     assert_eq!(role(n1)?, "Secondary");
+    Ok(())
+}
+
+/// A file of any process may be on a server that is dead, and whoever asks it anything hangs. Device nodes are asked.
+fn no_file_of_a_process_is_touched(n1: &Guest) -> Result<()> {
+    let line = format!(
+        "export OCF_ROOT=/usr/lib/ocf OCF_RESOURCE_INSTANCE=r0 OCF_RESKEY_drbd_resource=r0 OCF_RESKEY_CRM_meta_timeout=6000 \
+         OCF_RESKEY_CRM_meta_promoted_max=1 OCF_RESKEY_crm_feature_set=3.16.1; \
+         strace -qq -e trace=%%stat -o /run/stats {AGENT} demote; cat /run/stats"
+    );
+    let stats = shell(n1, &line)?;
+    let pid = n1.text(&["pgrep", "-x", "tail"])?;
+    let files = shell(
+        n1,
+        &format!("cd /proc/{0}/fd && ls -l | sed -n 's:.* \\([0-9]*\\) -> /mnt/x:/proc/{0}/fd/\\1:p'", pid.trim()),
+    )?;
+    let file = files.trim();
+    ensure!(file.starts_with("/proc/") && stats.contains("/proc/"), "{files:?}, {stats}");
+    let touched = [file.to_owned(), format!("/proc/{}/cwd", pid.trim())]
+        .into_iter()
+        .find(|path| stats.contains(&format!("\"{path}\"")));
+    ensure!(touched.is_none(), "{touched:?} was asked: {stats}");
     Ok(())
 }
 
@@ -106,6 +135,14 @@ pub(crate) fn several_volumes_have_one_role(rack: &Rack, n1: &Guest, n2: &Guest)
     ensure!(answer.status == 190 && answer.reason.contains("volume 1 has no disk here"), "{answer:#?}");
     assert_eq!((status(n1, "demote")?, status(n1, "stop")?, status(n2, "stop")?), (0, 0, 0));
     assert_eq!((device(n1, 2)?, device(n1, 3)?), (None, None));
+    // The second volume was added to drbd.conf while the first was up.
+    n1.text(&["drbdadm", "new-resource", "r2"])?;
+    n1.text(&["drbdadm", "new-minor", "r2/0"])?;
+    assert_eq!(status(n1, "start")?, 0);
+    for minor in R2.minors {
+        ensure!(device(n1, *minor)?.is_some_and(|one| one.disk != "Diskless"), "drbd{minor} has no disk");
+    }
+    assert_eq!(status(n1, "stop")?, 0);
     // The other resource was none of theirs.
     ensure!(device(n2, 0)?.is_some_and(|one| one.disk == "UpToDate"), "r0 was taken down with r2");
     expect(n2, "stop", USUAL, 0, &[])
@@ -127,6 +164,39 @@ fn neither_is_promoted_without_the_other(n1: &Guest, n2: &Guest) -> Result<()> {
     action(n2, "demote").expect(0, &[])?;
     n1.run(&["rm", "-f", "/run/resource-agents/drbd-r2.lapse"])?;
     action(n1, "promote").expect(0, &[]).map(drop)
+}
+
+/// Upon the Primary of r0, for a third node that is not there.
+const STACKED: &str = "resource r1 {
+  net { protocol A; }
+  stacked-on-top-of r0 { address 127.0.0.1:7010; volume 0 { device /dev/drbd10; } }
+  on n3 { address 127.0.0.1:7011; volume 0 { device /dev/drbd10; disk /dev/none; meta-disk internal; } }
+}
+";
+
+/// drbdadm of DRBD 8.4 knows such a resource with -S only.
+pub(crate) fn one_lies_upon_another(rack: &Rack, n1: &Guest, _: &Guest) -> Result<()> {
+    both_started(rack)?;
+    expect(n1, "promote", USUAL, 0, &[])?;
+    n1.write_file("/etc/drbd.d/r1.res", STACKED, 0o644, Owner::Root)?;
+    // Over a file system drbdmeta writes nothing.
+    shell(n1, "dd if=/dev/zero of=/dev/drbd0 bs=4096 count=4 oflag=direct")?;
+    n1.text(&["drbdadm", "-S", "--force", "create-md", "r1"])?;
+    let upper = |action| Action::new(n1, action).of("r1").within(60_000).parameter("wfc_timeout", "no");
+    upper("start").expect(0, &[])?;
+    // The first data it ever has.
+    shell(n1, "drbdsetup primary 10 --force && drbdsetup secondary 10")?;
+    upper("promote").expect(0, &[])?;
+    upper("monitor").expect(191, &["not connected"])?;
+    upper("reload").expect(0, &[])?;
+    // It holds the lower one.
+    expect(n1, "demote", 6000, 1, &["held open by the block device drbd10"])?;
+    for action in ["demote", "stop"] {
+        upper(action).expect(0, &[])?;
+    }
+    assert_eq!(device(n1, 10)?, None);
+    n1.text(&["rm", "/etc/drbd.d/r1.res"])?;
+    expect(n1, "demote", USUAL, 0, &[])
 }
 
 pub(crate) fn ocf_tester_has_no_complaint(_: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {

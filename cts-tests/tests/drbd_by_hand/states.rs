@@ -35,7 +35,7 @@ fn a_resync(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     wait_device(n2, 0, "being synchronised", |one| one.connection == "SyncTarget")?;
     expect(n1, "monitor", USUAL, 191, &["resync of volume 0 to the peer", "% done", "left"])?;
     expect(n2, "monitor", USUAL, 190, &["resync of volume 0 from the peer"])?;
-    assert_eq!(score(n2)?, "--update=10");
+    assert_eq!((score(n1)?, score(n2)?), ("--update=10000".into(), "--update=10".into()));
     n2.text(&["drbdadm", "pause-sync", "r0"])?;
     expect(n1, "monitor", USUAL, 191, &["resync of volume 0 to the peer rests (peer)"])?;
     expect(n2, "monitor", USUAL, 190, &["resync of volume 0 from the peer rests (user)"])?;
@@ -68,6 +68,7 @@ fn data_that_is_not_good(n2: &Guest) -> Result<()> {
 fn suspended_by_hand(n1: &Guest) -> Result<()> {
     n1.text(&["drbdadm", "suspend-io", "r0"])?;
     expect(n1, "monitor", USUAL, 191, &["I/O is suspended by hand"])?;
+    assert_eq!(score(n1)?, "--update=10000");
     n1.text(&["drbdadm", "resume-io", "r0"])?;
     expect(n1, "monitor", USUAL, 8, &[])
 }
@@ -107,7 +108,7 @@ fn no_data(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     assert_eq!((score(n1)?, score(n2)?), ("--update=10".into(), "--update=10000".into()));
     // linbit:drbd never ends here.
     expect(n2, "stop", 6000, 1, &["is still up", "works on this node's"])?;
-    assert_eq!(device(n2, 0)?.map(|one| one.disk), Some("UpToDate".into()));
+    assert_eq!((device(n2, 0)?.map(|one| one.disk), score(n2)?), (Some("UpToDate".into()), "--update=10000".into()));
     n1.text(&["drbdadm", "resource-options", "--on-no-data-accessible=suspend-io", "r0"])?;
     rack.cut(Link::Replication);
     wait_device(n1, 0, "without its peer", |one| one.connection == "WFConnection")?;
@@ -215,13 +216,13 @@ pub(crate) fn io_waits_for_the_fencing_and_so_does_a_promotion(rack: &Rack, n1: 
     let refused = ["DRBD refuses", "(-7)", "the handler fence-peer could not make sure"];
     let answer = Action::new(n2, "promote").expect(1, &refused)?;
     ensure!(answer.took < AT_ONCE, "it took {:?} to see what cannot be", answer.took);
-    assert_eq!(role(n2)?, "Secondary");
+    assert_eq!((role(n2)?, score(n2)?), ("Secondary".into(), "--update=-1000000".into()));
     forgive(n2)?;
     // The cluster has made an end of the other.
     shell(n1, "drbdadm secondary r0 && drbdadm down r0")?;
     handler(n2, 0, 7)?;
     let answer = Action::new(n2, "promote").expect(0, &[])?;
     ensure!(answer.took < Duration::from_secs(2), "with a fenced peer it took {:?}", answer.took);
-    assert_eq!(role(n2)?, "Primary");
+    assert_eq!((role(n2)?, score(n2)?), ("Primary".into(), "--update=10000".into()));
     Ok(())
 }

@@ -60,10 +60,18 @@ pub(crate) fn apply(cib: &Cib, id: &str, wanted: Option<&Wanted>, deadline: Dead
 
 fn run(cibadmin: Program, deadline: Deadline) -> Result<Change> {
     let output = cibadmin.run(deadline)?;
-    match output.status.code() {
-        Some(0) => Ok(Change::Made),
-        Some(EXISTS | NO_SUCH) => Ok(Change::Overtaken),
-        _ => bail!("{:#}", output.success("cibadmin").map(drop).unwrap_err()),
+    match came_of(output.status.code()) {
+        Some(change) => Ok(change),
+        None => bail!("{:#}", output.success("cibadmin").map(drop).unwrap_err()),
+    }
+}
+
+/// What the exit status of cibadmin means; None: a failure.
+fn came_of(status: Option<i32>) -> Option<Change> {
+    match status {
+        Some(0) => Some(Change::Made),
+        Some(EXISTS | NO_SUCH) => Some(Change::Overtaken),
+        _ => None,
     }
 }
 
@@ -135,9 +143,24 @@ mod tests {
     }
 
     #[test]
+    fn a_change_that_somebody_else_was_faster_with_is_decided_again() {
+        let table = [
+            (Some(0), Some(Change::Made)),
+            (Some(105), Some(Change::Overtaken)),
+            (Some(108), Some(Change::Overtaken)),
+            (Some(102), None),
+            (Some(124), None),
+            (None, None),
+        ];
+        for (status, wanted) in table {
+            assert_eq!(came_of(status), wanted, "{status:?}");
+        }
+    }
+
+    #[test]
     fn what_was_read_is_named_with_all_that_is_in_it() {
         let spared = vec![("#uname".to_owned(), "n1".to_owned()), ("site".to_owned(), "o'hare".to_owned())];
-        let path = as_read("f", &Constraint { spared, foreign: false }).unwrap();
+        let path = as_read("f", &Constraint { spared, ..Constraint::default() }).unwrap();
         assert_eq!(
             path,
             "/cib/configuration/constraints/rsc_location[@id='f'][count(.//expression)=2]\

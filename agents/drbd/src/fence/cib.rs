@@ -35,6 +35,9 @@ pub(crate) struct NodeState {
 /// `<rsc_location>` with one rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Constraint {
+    pub(crate) clone: String,
+    /// The rule's.
+    pub(crate) role: Option<String>,
     /// Attribute and value of each `ne`: a node that has none of them is kept away.
     pub(crate) spared: Vec<(String, String)>,
     /// Something else is in it than this handler would write.
@@ -119,7 +122,22 @@ impl Cib {
                 self.states.insert(get("uname"), state);
             }
             "rsc_location" => {
-                self.constraints.insert(get("id"), Constraint::default());
+                let whole = ["score", "role"].map(get).iter().all(String::is_empty);
+                let constraint = Constraint { clone: get("rsc"), foreign: !whole, ..Constraint::default() };
+                self.constraints.insert(get("id"), constraint);
+            }
+            "rule" => {
+                if let Some(constraint) = path.id_of(&["rsc_location"]).and_then(|id| self.constraints.get_mut(id)) {
+                    // A second one bars what the first does not, and one for a single expression what is said in all.
+                    constraint.foreign |= constraint.role.is_some() || get("score") != "-INFINITY";
+                    constraint.foreign |= !matches!(get("boolean-op").as_str(), "" | "and");
+                    constraint.role = Some(get("role"));
+                }
+            }
+            "date_expression" | "rsc_expression" | "op_expression" => {
+                if let Some(constraint) = path.id_of(&["rsc_location"]).and_then(|id| self.constraints.get_mut(id)) {
+                    constraint.foreign = true;
+                }
             }
             "expression" => {
                 if let Some(constraint) = path.id_of(&["rsc_location"]).and_then(|id| self.constraints.get_mut(id)) {

@@ -1,5 +1,6 @@
 //! How good the data is, here and at the peers, as DRBD says.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -62,9 +63,12 @@ fn minors(options: &Options) -> Result<Vec<u32>> {
     if options.task == Task::Fence {
         return Ok(options.minors.clone());
     }
-    let words = ["sh-minor", &options.resource];
-    let output = Program::new("drbdadm").args(words).run(Deadline::after(Duration::from_secs(10)))?;
-    let listed = output.success("drbdadm sh-minor")?.stdout;
+    let deadline = Deadline::after(Duration::from_secs(10));
+    let ask = |stacked| Program::new("drbdadm").args(question(options, stacked)).run(deadline);
+    let first = ask(false)?;
+    // One that lies upon another it knows with -S only ("is a stacked resource, and not available in normal mode").
+    let second = if first.status.success() { None } else { Some(ask(true)?).filter(|second| second.status.success()) };
+    let listed = second.unwrap_or(first).success("drbdadm sh-minor")?.stdout;
     let number =
         |word: &str| word.parse().with_context(|| format!("drbdadm sh-minor printed {word:?}, no minor number"));
     let mut minors = listed.split_whitespace().map(number).collect::<Result<Vec<u32>>>()?;
@@ -72,9 +76,31 @@ fn minors(options: &Options) -> Result<Vec<u32>> {
     Ok(minors)
 }
 
+/// DRBD calls the handlers through a drbdadm that may have found the resource elsewhere than in /etc/drbd.conf.
+fn question(options: &Options, stacked: bool) -> Vec<OsString> {
+    let file = options.configuration.iter().flat_map(|file| ["-c".into(), file.clone().into_os_string()]);
+    let stacked = stacked.then(|| "-S".into());
+    file.chain(stacked).chain(["sh-minor".into(), options.resource.clone().into()]).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn drbdadm_is_asked_as_it_was_called() {
+        let asked = |configuration: Option<&str>, stacked| {
+            let environment = |name: &str| match name {
+                "DRBD_RESOURCE" => Some("r0".to_owned()),
+                "DRBD_CONF" => configuration.map(str::to_owned),
+                _ => None,
+            };
+            let options = Options::read(["unfence".to_owned()].into_iter(), &environment).unwrap().unwrap();
+            question(&options, stacked)
+        };
+        assert_eq!(asked(None, false), ["sh-minor", "r0"]);
+        assert_eq!(asked(Some("/srv/drbd.conf"), true), ["-c", "/srv/drbd.conf", "-S", "sh-minor", "r0"]);
+    }
 
     #[test]
     fn the_captured_states_are_what_they_are() {

@@ -20,20 +20,13 @@ const ANSWER: Duration = Duration::from_secs(5);
 pub(crate) fn fence(options: &Options, log: &Log) -> Result<Verdict> {
     let cib = Cib::local(Deadline::after(options.dc_timeout))?;
     let wanted = wanted(options, &cib)?;
-    if let Some(there) = cib.constraints.get(&wanted.id) {
-        if same(there, &wanted) {
-            log.info(&format!("the constraint {} is in place already", wanted.id));
-            return Ok(Verdict::Outdated);
-        }
-        if there.rejects(&options.own, &cib) {
-            // The other node was faster, or has been promoted: this one's data is the old one.
-            bail!("the constraint {} is there and rejects this node; nothing is changed", wanted.id);
-        }
+    if cib.constraints.get(&wanted.id).is_some_and(|there| same(there, &wanted)) {
+        log.info(&format!("the constraint {} is in place already", wanted.id));
+        return Ok(Verdict::Outdated);
     }
+    not_rejected(options, &cib, &wanted)?;
     let (cib, peers) = watch(options, log)?;
-    if !cib.quorum {
-        bail!("this partition of the cluster has no quorum; no constraint is placed");
-    }
+    quorate(&cib)?;
     let disks = Disks::look(options)?;
     let (place, verdict) = decide(disks, peers);
     log.info(&format!("{peers:?}, {disks:?}: {verdict:?}, {} constraint", if place { "with a" } else { "without a" }));
@@ -42,6 +35,21 @@ pub(crate) fn fence(options: &Options, log: &Log) -> Result<Verdict> {
     }
     self::place(options, log, cib)?;
     Ok(checked_again(options, log, verdict))
+}
+
+/// Whether nobody has barred this node: the other was faster, or has been promoted, and this one's data is the old one.
+fn not_rejected(options: &Options, cib: &Cib, wanted: &Wanted) -> Result<()> {
+    if cib.constraints.get(&wanted.id).is_some_and(|there| there.rejects(&options.own, cib)) {
+        bail!("the constraint {} is there and rejects this node; nothing is changed", wanted.id);
+    }
+    Ok(())
+}
+
+fn quorate(cib: &Cib) -> Result<()> {
+    if !cib.quorum {
+        bail!("this partition of the cluster has no quorum; no constraint is placed");
+    }
+    Ok(())
 }
 
 /// The constraint as it is to be.
@@ -61,13 +69,16 @@ pub(crate) fn wanted(options: &Options, cib: &Cib) -> Result<Wanted> {
     Ok(Wanted { id: format!("{prefix}-{clone}"), prefix, clone, role: options.role.clone(), spared })
 }
 
+/// Whether it bars just what is wanted: all but the ids is compared.
 pub(crate) fn same(there: &crate::cib::Constraint, wanted: &Wanted) -> bool {
+    let role = |name: &str| if name.eq_ignore_ascii_case("Master") { "Promoted".to_owned() } else { name.to_owned() };
+    let bars = there.clone == wanted.clone && there.role.as_deref().map(role) == Some(role(&wanted.role));
     let mut spared: Vec<_> =
         wanted.spared.iter().map(|(_, attribute, value)| (attribute.clone(), value.clone())).collect();
     let mut found = there.spared.clone();
     spared.sort();
     found.sort();
-    !there.foreign && spared == found
+    bars && !there.foreign && spared == found
 }
 
 /// Looks at the peers until all that matters is known, or the time is over.
@@ -124,16 +135,7 @@ fn answers(node: &str) -> bool {
 fn place(options: &Options, log: &Log, mut cib: Cib) -> Result<()> {
     let deadline = Deadline::after(options.dc_timeout);
     loop {
-        let mut wanted = wanted(options, &cib)?;
-        if let Some(there) = cib.constraints.get(&wanted.id) {
-            if there.rejects(&options.own, &cib) {
-                bail!("the constraint {} was placed meanwhile and rejects this node", wanted.id);
-            }
-            wanted.spared.retain(|(_, attribute, value)| there.spared.contains(&(attribute.clone(), value.clone())));
-            if same(there, &wanted) {
-                return Ok(());
-            }
-        }
+        let Some(wanted) = restricted(options, &cib)? else { return Ok(()) };
         match apply(&cib, &wanted.id, Some(&wanted), deadline)? {
             Change::Made => {
                 log.info(&format!("constraint {} placed", wanted.id));
@@ -144,10 +146,17 @@ fn place(options: &Options, log: &Log, mut cib: Cib) -> Result<()> {
             }
             Change::Overtaken => cib = Cib::of_the_cluster(deadline)?,
         }
-        if !cib.quorum {
-            bail!("the quorum was lost meanwhile");
-        }
     }
+}
+
+/// The constraint that is to be placed: it spares nobody whom the one that is there does not. None: that one is as good.
+fn restricted(options: &Options, cib: &Cib) -> Result<Option<Wanted>> {
+    quorate(cib)?;
+    let mut wanted = wanted(options, cib)?;
+    not_rejected(options, cib, &wanted)?;
+    let Some(there) = cib.constraints.get(&wanted.id) else { return Ok(Some(wanted)) };
+    wanted.spared.retain(|(_, attribute, value)| there.spared.contains(&(attribute.clone(), value.clone())));
+    Ok(Some(wanted).filter(|wanted| !same(there, wanted)))
 }
 
 /// The link may have come back while the constraint was placed: then it would keep a good node away.
@@ -190,9 +199,72 @@ mod tests {
         assert_eq!(one.spared, [(0, "#uname".to_owned(), "n1".to_owned())]);
         assert!(same(&cib.constraints[&one.id], &one), "a constraint of linbit's handler is the same");
         assert!(!same(&cib.constraints[&one.id], &wanted(&options("n2"), &cib).unwrap()));
+        // One of this id that somebody has changed bars no promotion, or not on each node that it should.
+        let rule = r#"role="Master" score="-INFINITY""#;
+        for (was, is) in [
+            (rule, r#"role="Started" score="-INFINITY""#),
+            (rule, r#"score="-INFINITY""#),
+            (rule, r#"role="Master" score="-1000""#),
+            (rule, r#"role="Master" boolean-op="or" score="-INFINITY""#),
+            (r#"rsc="mail-clone""#, r#"rsc="other-clone""#),
+            (r#"operation="ne""#, r#"operation="eq""#),
+            ("</rule></rsc_location>", "</rule><rule id=\"z\" score=\"INFINITY\"/></rsc_location>"),
+            ("</rule></rsc_location>", "<date_expression id=\"d\" operation=\"lt\"/></rule></rsc_location>"),
+        ] {
+            let changed = CIB.replace(was, is);
+            assert_ne!(changed, CIB);
+            let changed = Cib::parse(&changed).unwrap();
+            assert!(!same(&changed.constraints[&one.id], &one), "{is}");
+        }
+        for role in [r#"role="Promoted" score="-INFINITY""#, r#"boolean-op="and" role="Master" score="-INFINITY""#] {
+            let spelled = Cib::parse(&CIB.replace(rule, role)).unwrap();
+            assert!(same(&spelled.constraints[&one.id], &one), "{role}");
+        }
+        // It is replaced, by the node that it does not reject only.
+        let bars_less = Cib::parse(&CIB.replace(rule, r#"role="Started" score="-INFINITY""#)).unwrap();
+        assert_eq!(restricted(&options("n1"), &bars_less).unwrap().as_ref(), Some(&one));
         let mut unknown = options("n1");
         "r9".clone_into(&mut unknown.resource);
         assert!(wanted(&unknown, &cib).unwrap_err().to_string().contains("drbd_resource=r9"));
         assert_eq!(only_other(&options("n1"), &cib), ["n2"]);
+    }
+
+    /// DRBD's numbers (drbd_nl.c, `conn_try_outdate_peer`).
+    #[test]
+    fn the_statuses_are_those_that_drbd_knows() {
+        let numbers = [Verdict::Outdated, Verdict::Unreachable, Verdict::Stonithed, Verdict::Failed];
+        assert_eq!(numbers.map(|verdict| verdict as u8), [4, 5, 7, 1]);
+    }
+
+    #[test]
+    fn a_constraint_is_placed_with_quorum_and_by_whom_it_does_not_reject() {
+        let of = |own: &str, cib: &str| restricted(&options(own), &Cib::parse(cib).unwrap());
+        let location = CIB.find(" <rsc_location").unwrap()..CIB.find("</constraints>").unwrap();
+        let none = CIB.replace(&CIB[location], "");
+        assert_eq!(of("n1", CIB).unwrap(), None, "as good as it is");
+        assert_eq!(of("n1", &none).unwrap().map(|wanted| wanted.spared.len()), Some(1));
+        assert_eq!(of("n2", &none).unwrap().map(|wanted| wanted.spared[0].2.clone()), Some("n2".to_owned()));
+        let rejected = of("n2", CIB).unwrap_err().to_string();
+        assert!(rejected.contains("rejects this node; nothing is changed"), "{rejected}");
+        let alone = none.replace(r#"have-quorum="1""#, r#"have-quorum="0""#);
+        let refused = of("n1", &alone).unwrap_err().to_string();
+        assert!(refused.contains("has no quorum; no constraint is placed"), "{refused}");
+    }
+
+    /// DRBD 9 says that n1 and n2 have good data, and a constraint that is there spares n1 only.
+    #[test]
+    fn who_is_barred_already_stays_so() {
+        let environment = |name: &str| match name {
+            "DRBD_RESOURCE" => Some("r0".to_owned()),
+            "UP_TO_DATE_NODES" => Some("0x3".to_owned()),
+            "DRBD_NODE_ID_0" => Some("n1".to_owned()),
+            "DRBD_NODE_ID_1" => Some("n2".to_owned()),
+            _ => None,
+        };
+        let mut nine = Options::read(["fence".to_owned()].into_iter(), &environment).unwrap().unwrap();
+        "n1".clone_into(&mut nine.own);
+        let cib = Cib::parse(CIB).unwrap();
+        assert_eq!(wanted(&nine, &cib).unwrap().spared.len(), 2);
+        assert_eq!(restricted(&nine, &cib).unwrap(), None, "the one that is there bars n2 as well");
     }
 }

@@ -68,6 +68,8 @@ pub(crate) struct Options {
     pub(crate) peer: Option<String>,
     /// 8.4: the minors of the resource.
     pub(crate) minors: Vec<u32>,
+    /// The drbd.conf in which drbdadm has found it.
+    pub(crate) configuration: Option<PathBuf>,
     /// DRBD 9: which nodes have good data, by node id, and who they are.
     pub(crate) up_to_date: Option<u32>,
     pub(crate) node_ids: BTreeMap<u32, String>,
@@ -140,6 +142,7 @@ impl Options {
             // Several for a resource with more than two hosts: nobody knows then who is meant.
             peer: environment("DRBD_PEER").filter(|peer| !peer.contains(' ')),
             minors: minors.split_whitespace().filter_map(|minor| minor.parse().ok()).collect(),
+            configuration: environment("DRBD_CONF").map(PathBuf::from),
             up_to_date: mask.transpose()?,
             node_ids,
             ignored: Vec::new(),

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use ocf::{Deadline, Log};
 
 use crate::change::{Change, apply};
-use crate::cib::Cib;
+use crate::cib::{Cib, Constraint};
 use crate::disks::Disks;
 use crate::fence::{same, wanted};
 use crate::options::Options;
@@ -13,7 +13,7 @@ pub(crate) fn unfence(options: &Options, log: &Log) -> Result<()> {
     let cib = Cib::local(Deadline::after(options.dc_timeout))?;
     let wanted = wanted(options, &cib)?;
     let Some(there) = cib.constraints.get(&wanted.id) else { return Ok(()) };
-    if options.only_if_owner && there.rejects(&options.own, &cib) {
+    if another_nodes(options, there, &cib) {
         log.warning(&format!("the constraint {} is not of this node's placing; it stays", wanted.id));
         return Ok(());
     }
@@ -27,6 +27,11 @@ pub(crate) fn unfence(options: &Options, log: &Log) -> Result<()> {
         return Ok(());
     }
     change(options, log, Lift::ForTheGood)
+}
+
+/// Whether it is to stay because another node has placed it (--unfence-only-if-owner-match): it rejects this one.
+fn another_nodes(options: &Options, there: &Constraint, cib: &Cib) -> bool {
+    options.only_if_owner && there.rejects(&options.own, cib)
 }
 
 /// Takes the constraint away.
@@ -48,7 +53,7 @@ fn change(options: &Options, log: &Log, lift: Lift) -> Result<()> {
         let wanted = wanted(options, &cib)?;
         let id = wanted.id.clone();
         let Some(there) = cib.constraints.get(&id) else { return Ok(()) };
-        if options.only_if_owner && there.rejects(&options.own, &cib) {
+        if another_nodes(options, there, &cib) {
             log.warning(&format!("the constraint {id} was replaced meanwhile by one that rejects this node; it stays"));
             return Ok(());
         }
@@ -60,6 +65,26 @@ fn change(options: &Options, log: &Log, lift: Lift) -> Result<()> {
             }
             Change::Overtaken if deadline.passed() => bail!("the cluster changes faster than {id} can be removed"),
             Change::Overtaken => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cib::tests::CIB;
+
+    #[test]
+    fn the_constraint_of_another_node_stays_where_that_is_asked_for() {
+        let cib = Cib::parse(CIB).unwrap();
+        let there = &cib.constraints["drbd-fence-by-handler-r0-mail-clone"];
+        for (own, asked, stays) in [("n1", true, false), ("n2", true, true), ("n1", false, false), ("n2", false, false)]
+        {
+            let environment = |name: &str| (name == "DRBD_RESOURCE").then(|| "r0".to_owned());
+            let mut options = Options::read(["unfence".to_owned()].into_iter(), &environment).unwrap().unwrap();
+            own.clone_into(&mut options.own);
+            options.only_if_owner = asked;
+            assert_eq!(another_nodes(&options, there, &cib), stays, "{own}, {asked}");
         }
     }
 }

@@ -274,6 +274,10 @@ pub(crate) fn is_deaf(facts: &Facts, streaming: bool) -> bool {
     !streaming && facts.silence >= SETTLES
 }
 
+pub(crate) fn is_astray(facts: &Facts) -> bool {
+    matches!(&facts.seen, Seen::Answering(Said::Standby(standby)) if astray(facts, standby).is_some())
+}
+
 /// A standby that streams, and not what it should: from another server than the one that says it is the primary, on
 /// another timeline, or without its slot. That it is the same database the server has seen to itself: a receiver ends
 /// where the system identifiers differ (WalReceiverMain, walreceiver.c).

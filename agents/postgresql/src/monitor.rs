@@ -11,7 +11,9 @@ use crate::control::ClusterState;
 use crate::half_record;
 use crate::inquiry;
 use crate::installation::Version;
-use crate::judgement::{Facts, Fitness, Judgement, SERVING, Seen, Verdict, is_deaf, is_promoted_by_hand, judge};
+use crate::judgement::{
+    Facts, Fitness, Judgement, SERVING, Seen, Verdict, is_astray, is_deaf, is_promoted_by_hand, judge,
+};
 use crate::lacking;
 use crate::parameters::Settings;
 use crate::peers;
@@ -22,14 +24,17 @@ use crate::session::Session;
 use crate::survey::{Disk, Survey, disk, started};
 use crate::upkeep;
 
+/// Six times wal_retrieve_retry_interval, as the agent sets it.
+const GOES_OVER: Duration = Duration::from_secs(3);
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
 pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
     if settings.place_is_wrong && started(run).is_none() {
         let wrong = settings.wrong.clone().unwrap_or_default();
         let reason = format!("{wrong}; without it nothing is started, and no server that was started here runs");
         return Ok(Finding::because_of(State::NotRunning, &[reason]));
     }
-    let mut survey = Survey::of_monitor(run, settings)?;
-    let facts = facts(run, settings, &mut survey);
+    let (mut survey, facts) = look(run, settings)?;
     let Judgement { verdict, fitness } = judge(&facts);
     if !run.environment.probe() {
         remember(run, &facts, &verdict);
@@ -43,6 +48,18 @@ pub(crate) fn monitor(run: &Run, settings: &Settings) -> Found {
         Verdict::Failed(reason) => Err(Failure::generic(reason)),
         Verdict::Found(state, reasons) if reasons.is_empty() => Ok(Finding::plain(state, summary(&survey, state))),
         Verdict::Found(state, reasons) => Ok(Finding::because_of(state, &reasons)),
+    }
+}
+
+/// A standby goes over to the next timeline by ending one stream and beginning another: what is amiss then is looked at again.
+fn look(run: &Run, settings: &Settings) -> Result<(Survey, Facts), Failure> {
+    let patience = run.deadline.at_most(GOES_OVER);
+    loop {
+        let mut survey = Survey::of_monitor(run, settings)?;
+        let facts = facts(run, settings, &mut survey);
+        if !is_astray(&facts) || !patience.sleep(LOOK_AGAIN) {
+            return Ok((survey, facts));
+        }
     }
 }
 

@@ -99,7 +99,8 @@ pub(crate) const PARAMETERS: &[Parameter] = &[
         content: Content::Checked(is_hosts),
         short: "Where a standby finds the primary",
         long: "NODE:ADDRESS for each node, divided by blanks, such as n1:192.0.2.1 n2:192.0.2.2; or one address that moves with \
-               the primary. A standby asks the others in turn and follows the one that accepts writes.",
+               the primary. A standby asks the others in turn and follows the one that accepts writes. With the nodes' names \
+               sync=prefer waits for those nodes and for no other program that streams, and a node that lacks commits is known.",
         ..Parameter::TEXT
     },
     Parameter {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -16,6 +17,11 @@ use super::power::PowerSwitch;
 use super::switch::{Link, Switch, Weather};
 use crate::node::Owner;
 use crate::{installed, isolation, network};
+
+/// What of a guest's logs is kept of a failure, and how long each may take.
+const LOGS: [&str; 3] =
+    ["/var/log/pacemaker/pacemaker.log", "/var/log/corosync/corosync.log", "/var/log/ocf-postgresql.log"];
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Volumes of each guest: one for a resource, one for a second, two for one with two volumes.
 pub const VOLUMES: u8 = 4;
@@ -31,7 +37,7 @@ pub struct Rack {
     pub power: Arc<PowerSwitch>,
     /// Where the switch has a port for clients ([`outside::Outside`]).
     pub outside: PathBuf,
-    /// Where the consoles are kept, until the same test runs again.
+    /// Where the consoles are kept, and after a failure the logs, until the same test runs again.
     pub logs: PathBuf,
 }
 
@@ -122,17 +128,28 @@ impl Rack {
         self.switch.mend();
     }
 
-    /// What helps to understand a failure: the ends of the consoles, and where the whole is.
+    /// What helps to understand a failure: the ends of the consoles, and where the whole is, with the logs of the guests that
+    /// are on.
     pub fn dump(&self) -> String {
-        let mut text =
-            format!("\n== trouble: {:#?}\n== consoles are kept in {}\n", self.power.trouble(), self.logs.display());
+        let kept = self.logs.display();
+        let mut text = format!("\n== trouble: {:#?}\n== consoles and logs are kept in {kept}\n", self.power.trouble());
         for guest in &self.guests {
+            text.extend(LOGS.iter().filter_map(|log| self.keep(guest, log).err()).map(|error| format!("{error:#}\n")));
             let console = guest.console();
             let last: Vec<_> = console.lines().collect();
             let last = last[last.len().saturating_sub(30)..].join("\n");
             text += &format!("== console of {}\n{last}\n", guest.name);
         }
         text
+    }
+
+    fn keep(&self, guest: &Guest, log: &str) -> Result<()> {
+        if !guest.is_on() || !guest.command(&["test", "-e", log]).within(PATIENCE).run()?.status.success() {
+            return Ok(());
+        }
+        let name = Path::new(log).file_name().unwrap_or_default().to_string_lossy();
+        let end = guest.command(&["tail", "-c", "4000000", log]).within(PATIENCE).run()?;
+        Ok(fs::write(self.logs.join(format!("{}.{name}", guest.name)), end.stdout)?)
     }
 }
 

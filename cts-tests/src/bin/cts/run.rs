@@ -47,7 +47,7 @@ pub(crate) fn require_cargo_deny() -> Result<()> {
         return Ok(());
     }
     println!("installing {CARGO_DENY} under {}: a build of some minutes", tools()?.display());
-    let install = cargo(&["install", "--locked", "--quiet", CARGO_DENY, "--root"])?.arg(tools()?);
+    let install = cargo(&["install", "--debug", "--locked", "--quiet", CARGO_DENY, "--root"])?.arg(tools()?);
     let status = install.watched()?;
     ensure!(status.success(), "{install}: {status}");
     Ok(())

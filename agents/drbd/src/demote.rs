@@ -25,10 +25,13 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
 /// Tries until it is Secondary or the time is over.
 pub(crate) fn make_secondary(run: &Run, settings: &Settings) -> Result<Seen, Failure> {
     let deadline = run.deadline.at_most(run.deadline.remaining().saturating_sub(LAST_WORDS));
-    let mut told: Option<Refusal> = None;
+    let mut told: Option<(Seen, Refusal)> = None;
     loop {
-        let Some(seen) = kernel::look_patiently(run, &settings.name, deadline)?.filter(|seen| seen.resource.is_some())
-        else {
+        let looked = kernel::look_patiently(run, &settings.name, deadline).map_err(|failure| {
+            // Nor does a look that it cut short.
+            told.as_ref().map_or(failure, |(seen, refusal)| Failure::generic(in_the_way(settings, seen, refusal)))
+        });
+        let Some(seen) = looked?.filter(|seen| seen.resource.is_some()) else {
             return Err(Failure::generic(format!("{} is down, so that there is nothing to demote", settings.name)));
         };
         if !seen.primary() {
@@ -39,14 +42,15 @@ pub(crate) fn make_secondary(run: &Run, settings: &Settings) -> Result<Seen, Fai
         }
         let Err(refusal) = kernel::change_role(&seen, &settings.name, "secondary", deadline) else { continue };
         // A try that the deadline cut short says nothing of DRBD's reason; the one before it may.
-        let last = told.clone().filter(|_| refusal.code.is_none()).unwrap_or(refusal);
-        if told.as_ref() != Some(&last) {
+        let before = told.map(|(_, refusal)| refusal);
+        let last = before.clone().filter(|_| refusal.code.is_none()).unwrap_or(refusal);
+        if before.as_ref() != Some(&last) {
             run.log.warning(&format!("{} is Primary still: {last}", settings.name));
         }
         if !deadline.sleep(TRY_AGAIN) {
             return Err(Failure::generic(in_the_way(settings, &seen, &last)));
         }
-        told = Some(last);
+        told = Some((seen, last));
     }
 }
 

@@ -45,9 +45,12 @@ fn named(run: &Run, settings: &Settings) -> Result<Settings, Failure> {
 }
 
 fn take_down(run: &Run, settings: &Settings) -> Done {
+    let mut told: Option<String> = None;
     loop {
-        let seen = kernel::look_patiently(run, &settings.name, run.deadline)?;
-        let Some(resource) = seen.and_then(|seen| seen.resource) else { return Ok(()) };
+        // A look that the deadline cut short says nothing of the reason.
+        let looked = kernel::look_patiently(run, &settings.name, run.deadline)
+            .map_err(|failure| told.clone().map_or(failure, Failure::generic));
+        let Some(resource) = looked?.and_then(|seen| seen.resource) else { return Ok(()) };
         let refusal = if resource.primary() {
             run.log.warning(&format!("{} is still Primary; it is demoted", settings.name));
             make_secondary(run, settings)?;
@@ -57,9 +60,11 @@ fn take_down(run: &Run, settings: &Settings) -> Done {
         };
         let Some(refusal) = refusal else { continue };
         run.log.step(&refusal.to_string());
+        let reason = still_up(settings, &resource, &refusal);
         if !run.deadline.sleep(TRY_AGAIN) {
-            return Err(Failure::generic(still_up(settings, &resource, &refusal)));
+            return Err(Failure::generic(told.filter(|_| refusal.code.is_none()).unwrap_or(reason)));
         }
+        told = Some(reason);
     }
 }
 

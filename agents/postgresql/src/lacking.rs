@@ -82,9 +82,10 @@ pub(crate) fn mark(run: &Run, settings: &Settings, streaming: &[&str]) -> Result
     Ok(())
 }
 
-/// The nodes that have to be told of. With `require` nothing is acknowledged while nobody streams.
+/// The nodes that have to be told of. With `require` nothing is acknowledged while nobody streams, nor without the one other
+/// node of a pair.
 fn lacking(sync: Sync, known: &[&str], streaming: &[&str], told: &Told) -> Vec<String> {
-    if sync == Sync::Require && streaming.is_empty() {
+    if sync == Sync::Require && (streaming.is_empty() || known.len() == 1) {
         return Vec::new();
     }
     let lacks = |node: &&&str| match told.get(**node) {
@@ -189,5 +190,8 @@ mod tests {
         assert_eq!(lack(Sync::Require, &[], &[]), [""; 0]);
         assert_eq!(lack(Sync::Require, &[], &[("n2", true), ("n3", true)]), [""; 0]);
         assert_eq!(lack(Sync::Require, &["n2"], &[("n2", true), ("n3", true)]), ["n3"]);
+        for streaming in [&["n2"][..], &[]] {
+            assert_eq!(lacking(Sync::Require, &["n2"], streaming, &Told::new()), [""; 0]);
+        }
     }
 }

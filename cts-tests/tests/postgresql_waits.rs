@@ -78,6 +78,9 @@ fn a_standby_has_everything_only_when_commits_wait_for_it() -> Result<()> {
         let inject = "inject=fsync,fdatasync:delay_enter=30000000";
         let slow = command(["strace", "-qq", "-p", &checkpointer, "-e", inject, "-o", "/run/slow"]);
         let slow = slow.start(Stdio::null())?;
+        wait::until("strace to hold the checkpointer", AMPLE, wait::TOOL, || {
+            Ok(!fs::read_to_string(format!("/proc/{checkpointer}/status"))?.contains("TracerPid:\t0\n"))
+        })?;
         let psql = ["-h", first.home(), "-Xqd", "postgres", "-c", "CHECKPOINT"];
         let _checkpoint = first.program("psql", &psql)?.start(Stdio::null())?;
         wait::until("a write to the disk that takes long", AMPLE, wait::TOOL, || {

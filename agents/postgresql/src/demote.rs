@@ -1,6 +1,6 @@
 //! From promoted to unpromoted: a primary cannot become a standby while it runs, so it is shut down and started as one.
 
-use ocf::{Done, Failure, LAST_RESORT, Lapse, Run};
+use ocf::{Done, Failure, Lapse, Run};
 
 use crate::control::ClusterState;
 use crate::installation::Installation;
@@ -54,10 +54,7 @@ pub(crate) fn demote(run: &Run, settings: &Settings) -> Done {
         STREAMED
     } else {
         // Whoever promoted it may have done so for want of a primary whose commits it lacks.
-        score(run, settings, false).unwrap_or_else(|error| {
-            run.log.warning(&format!("{error:#}"));
-            LAST_RESORT
-        })
+        score(run, settings, false)
     };
     run.cluster().promotion_score(Some(Lapse::reduced(run, score)));
     peers::withdraw_history(run);

@@ -264,8 +264,16 @@ fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
         _ => Fitness::Score(LAST_RESORT),
     };
     // What a full disk is the cause of is said behind it.
-    let wrong =
-        [diverged, lacks, facts.disk.clone(), deaf, astray(facts, standby), behind, paused, facts.wrong.clone()];
+    let wrong = [
+        diverged,
+        lacks,
+        facts.disk.clone(),
+        deaf,
+        elsewhere(facts, standby).or_else(|| slotless(facts, standby)),
+        behind,
+        paused,
+        facts.wrong.clone(),
+    ];
     Judgement { verdict: sound_or(wrong, State::Running, State::Degraded), fitness }
 }
 
@@ -274,29 +282,27 @@ pub(crate) fn is_deaf(facts: &Facts, streaming: bool) -> bool {
     !streaming && facts.silence >= SETTLES
 }
 
-pub(crate) fn is_astray(facts: &Facts) -> bool {
-    matches!(&facts.seen, Seen::Answering(Said::Standby(standby)) if astray(facts, standby).is_some())
+pub(crate) fn is_elsewhere(facts: &Facts) -> bool {
+    matches!(&facts.seen, Seen::Answering(Said::Standby(standby)) if elsewhere(facts, standby).is_some())
 }
 
-/// A standby that streams, and not what it should: from another server than the one that says it is the primary, on
-/// another timeline, or without its slot. That it is the same database the server has seen to itself: a receiver ends
+/// A standby that streams, and not what it should: from another server than the one that says it is the primary, or on
+/// another timeline. That it is the same database the server has seen to itself: a receiver ends
 /// where the system identifiers differ (WalReceiverMain, walreceiver.c).
-fn astray(facts: &Facts, standby: &Standby) -> Option<String> {
-    let source = standby.source.as_ref()?;
-    if let Some(told) = &facts.primary {
-        if let (Some(from), Some(at)) = (&source.host, &told.address)
-            && from != at
-        {
-            return Some(format!("the standby streams from {from}, and the primary is {} at {at}", told.node));
-        }
-        if source.timeline != told.timeline {
-            let (here, there) = (source.timeline, told.timeline);
-            return Some(format!(
-                "the standby streams timeline {here}, and that of the primary, {}, is {there}",
-                told.node
-            ));
-        }
+fn elsewhere(facts: &Facts, standby: &Standby) -> Option<String> {
+    let (source, told) = (standby.source.as_ref()?, facts.primary.as_ref()?);
+    if let (Some(from), Some(at)) = (&source.host, &told.address)
+        && from != at
+    {
+        return Some(format!("the standby streams from {from}, and the primary is {} at {at}", told.node));
     }
+    let (here, there) = (source.timeline, told.timeline);
+    (here != there)
+        .then(|| format!("the standby streams timeline {here}, and that of the primary, {}, is {there}", told.node))
+}
+
+fn slotless(facts: &Facts, standby: &Standby) -> Option<String> {
+    let source = standby.source.as_ref()?;
     let slot = facts.slot.as_ref().filter(|slot| source.slot.as_ref() != Some(slot))?;
     Some(format!("the standby streams without its slot {slot}: the WAL it lacks may not be kept for it; restart it"))
 }

@@ -12,7 +12,7 @@ use crate::half_record;
 use crate::inquiry;
 use crate::installation::Version;
 use crate::judgement::{
-    Facts, Fitness, Judgement, SERVING, Seen, Verdict, is_astray, is_deaf, is_promoted_by_hand, judge,
+    Facts, Fitness, Judgement, SERVING, Seen, Verdict, is_deaf, is_elsewhere, is_promoted_by_hand, judge,
 };
 use crate::lacking;
 use crate::parameters::Settings;
@@ -57,7 +57,7 @@ fn look(run: &Run, settings: &Settings) -> Result<(Survey, Facts), Failure> {
     loop {
         let mut survey = Survey::of_monitor(run, settings)?;
         let facts = facts(run, settings, &mut survey);
-        if !is_astray(&facts) || !patience.sleep(LOOK_AGAIN) {
+        if !is_elsewhere(&facts) || !patience.sleep(LOOK_AGAIN) {
             return Ok((survey, facts));
         }
     }

@@ -57,17 +57,22 @@ pub(crate) fn start(run: &Run, settings: &Settings) -> Done {
     }
     permission::forget_parted(run);
     record::set_role(&run.store, Role::Unpromoted)?;
-    let score = score(run, settings, was_primary).unwrap_or_else(|error| {
-        run.log.warning(&format!("{error:#}"));
-        LAST_RESORT
-    });
+    let score = score(run, settings, was_primary);
     // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
     run.cluster().promotion_score(Some(Lapse::reduced(run, score)));
     Ok(())
 }
 
-/// How fit it is before it has streamed: by what the nodes are known to have, and by what the server was.
-pub(crate) fn score(run: &Run, settings: &Settings, was_primary: bool) -> Result<i32> {
+/// How fit it is before it has streamed. Where the cluster cannot be asked others come first, and the promotion asks again.
+pub(crate) fn score(run: &Run, settings: &Settings, was_primary: bool) -> i32 {
+    known_score(run, settings, was_primary).unwrap_or_else(|error| {
+        run.log.warning(&format!("{error:#}"));
+        LAST_RESORT
+    })
+}
+
+/// By what the nodes are known to have, and by what the server was.
+fn known_score(run: &Run, settings: &Settings, was_primary: bool) -> Result<i32> {
     // First, for it holds whether or not the cluster can be asked.
     if was_primary {
         record::note_was_primary(&run.store)?;

@@ -396,6 +396,18 @@ pub fn install(version: u32, node: &Node) -> Result<()> {
     Ok(())
 }
 
+/// [`pair`], with these parameters for both agents, the first promoted and the second streaming from it.
+pub fn streaming_pair(parameters: &[(&str, &str)]) -> Result<[(Server, Agent); 2]> {
+    let set = |agent| parameters.iter().fold(agent, |agent: Agent, (name, value)| agent.set(name, value));
+    let servers = pair()?.map(|(server, agent)| (server, set(agent)));
+    let [(_, first), (standby, second)] = &servers;
+    first.succeeds(&["start"])?;
+    second.succeeds(&["start"])?;
+    first.succeeds(&["promote"])?;
+    standby.await_streaming()?;
+    Ok(servers)
+}
+
 /// Two servers in this namespace, the second a copy of the first, and the agent of each; neither runs.
 pub fn pair() -> Result<[(Server, Agent); 2]> {
     let first = Server::new("n1", "127.0.0.1", Place::Here)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use cts_tests::agent::Agent;
 use cts_tests::command::command;
-use cts_tests::postgres::{DIRECTORY, Place, Server, USER, USUAL, pair, with_servers};
+use cts_tests::postgres::{DIRECTORY, Place, Server, USER, USUAL, pair, streaming_pair, with_servers};
 use cts_tests::{installed, packages, process, wait};
 
 const AMPLE: Duration = Duration::from_secs(20);
@@ -72,11 +72,7 @@ fn parameters_that_cannot_be_right_are_refused_everywhere_but_in_a_stop() -> Res
 #[test]
 fn a_mode_of_replication_is_changed_without_a_restart() -> Result<()> {
     with_servers(USUAL, || {
-        let [(first, one), (second, two)] = pair()?;
-        one.succeeds(&["start"])?;
-        two.succeeds(&["start"])?;
-        one.succeeds(&["promote"])?;
-        second.await_streaming()?;
+        let [(first, one), (second, two)] = streaming_pair(&[])?;
         let postmaster = first.postmaster()?;
         let names = |expected: &str| {
             let set = || Ok(first.sql("SHOW synchronous_standby_names")? == expected);
@@ -137,11 +133,7 @@ fn a_slot_that_keeps_too_much_is_dropped_and_made_again() -> Result<()> {
 #[test]
 fn by_hand_it_says_in_words_what_it_found() -> Result<()> {
     with_servers(USUAL, || {
-        let [(first, one), (second, two)] = pair()?;
-        one.succeeds(&["start"])?;
-        two.succeeds(&["start"])?;
-        one.succeeds(&["promote"])?;
-        second.await_streaming()?;
+        let [(first, one), (second, two)] = streaming_pair(&[])?;
         let [one, two] = [one, two].map(|agent| agent.env("OCF_OUTPUT_FORMAT", "text"));
         let said = one.exits(8, "monitor")?.stdout;
         ensure!(said.starts_with("promoted: 0/") && said.ends_with(" on timeline 2; streaming to n2\n"), "{said}");

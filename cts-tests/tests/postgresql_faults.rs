@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use cts_tests::agent::Agent;
 use cts_tests::command::{Running, command};
-use cts_tests::postgres::{DIRECTORY, Server, USER, USUAL, pair, with_servers};
+use cts_tests::postgres::{DIRECTORY, Server, USER, USUAL, pair, streaming_pair, with_servers};
 use cts_tests::{packages, wait};
 
 const AMPLE: Duration = Duration::from_secs(20);
@@ -29,11 +29,7 @@ fn occupy(server: &Server, count: usize) -> Result<Vec<Running>> {
 fn a_monitor_starts_no_program() -> Result<()> {
     packages::require(packages::CHECKS)?;
     with_servers(USUAL, || {
-        let [(_, first), (standby, second)] = pair()?;
-        first.succeeds(&["start"])?;
-        second.succeeds(&["start"])?;
-        first.succeeds(&["promote"])?;
-        standby.await_streaming()?;
+        let [(_, first), (_, second)] = streaming_pair(&[])?;
         starts_nothing(&first, 8)?;
         starts_nothing(&second, 0)
     })

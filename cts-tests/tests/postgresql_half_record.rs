@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use cts_tests::postgres::{Server, USUAL, pair, with_servers};
+use cts_tests::postgres::{Server, USUAL, streaming_pair, with_servers};
 use cts_tests::wait;
 
 /// What a full disk has done to the log: the segments after that of `lsn` were never made.
@@ -23,11 +23,7 @@ fn never_made(server: &Server, lsn: &str) -> Result<()> {
 #[test]
 fn half_a_record_at_the_end_of_a_segment_is_put_aside() -> Result<()> {
     with_servers(USUAL, || {
-        let [(first, one), (second, two)] = pair()?;
-        one.succeeds(&["start"])?;
-        two.succeeds(&["start"])?;
-        one.succeeds(&["promote"])?;
-        second.await_streaming()?;
+        let [(first, one), (second, two)] = streaming_pair(&[])?;
         second.await_replay(&first)?;
         first.refuse_standbys(&[&second.address], true)?;
         let end = first.sql("SELECT pg_current_wal_lsn()")?;

@@ -4,7 +4,7 @@ use std::fs;
 
 use anyhow::{Result, ensure};
 use cts_tests::command::command;
-use cts_tests::postgres::{USER, USUAL, pair, with_servers};
+use cts_tests::postgres::{USER, USUAL, pair, streaming_pair, with_servers};
 
 /// Where the configuration is then.
 const CONFIGURATION: &str = "/run/etc-postgresql";
@@ -46,11 +46,7 @@ fn the_configuration_may_lie_elsewhere_as_debian_has_it() -> Result<()> {
 #[test]
 fn a_role_of_its_own_may_watch() -> Result<()> {
     with_servers(USUAL, || {
-        let [(first, one), (second, two)] = pair()?;
-        one.succeeds(&["start"])?;
-        two.succeeds(&["start"])?;
-        one.succeeds(&["promote"])?;
-        second.await_streaming()?;
+        let [(first, one), (second, two)] = streaming_pair(&[])?;
         for sql in ["CREATE ROLE watch LOGIN", "GRANT pg_monitor TO watch", "CREATE DATABASE watched"] {
             first.sql(sql)?;
         }

@@ -1,19 +1,7 @@
 //! The life of an instance of ocf:greenarrow:postgresql: a pair of real servers, its roles, and the ways between them.
 
 use anyhow::{Result, ensure};
-use cts_tests::agent::Agent;
-use cts_tests::postgres::{Server, USUAL, pair, with_servers};
-
-/// Starts both and promotes the first; the second streams.
-fn promoted_pair() -> Result<[(Server, Agent); 2]> {
-    let servers = pair()?;
-    let [(_, first), (standby, second)] = &servers;
-    first.succeeds(&["start"])?;
-    second.succeeds(&["start"])?;
-    first.succeeds(&["promote"])?;
-    standby.await_streaming()?;
-    Ok(servers)
-}
+use cts_tests::postgres::{USUAL, pair, streaming_pair, with_servers};
 
 #[test]
 fn a_start_makes_a_standby_and_a_promotion_a_primary() -> Result<()> {
@@ -38,7 +26,7 @@ fn a_start_makes_a_standby_and_a_promotion_a_primary() -> Result<()> {
 #[test]
 fn a_planned_switchover_and_back_loses_nothing() -> Result<()> {
     with_servers(USUAL, || {
-        let pair = promoted_pair()?;
+        let pair = streaming_pair(&[])?;
         let mut written = 0;
         for round in 0..4 {
             let [(old, old_agent), (new, new_agent)] = [&pair[round % 2], &pair[(round + 1) % 2]];

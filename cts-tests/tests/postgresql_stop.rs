@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use cts_tests::agent::Agent;
 use cts_tests::command::Running;
-use cts_tests::postgres::{Server, USUAL, pair, with_servers};
+use cts_tests::postgres::{Server, USUAL, pair, streaming_pair, with_servers};
 use cts_tests::wait;
 
 const AMPLE: Duration = Duration::from_secs(20);
@@ -56,11 +56,7 @@ fn a_stop_goes_from_fast_to_immediate_to_force() -> Result<()> {
 #[test]
 fn a_primary_that_is_not_shut_down_in_order_becomes_a_standby_all_the_same() -> Result<()> {
     with_servers(USUAL, || {
-        let [(first, one), (second, two)] = pair()?;
-        one.succeeds(&["start"])?;
-        two.succeeds(&["start"])?;
-        one.succeeds(&["promote"])?;
-        second.await_streaming()?;
+        let [(first, one), _] = streaming_pair(&[])?;
         first.sql("INSERT INTO audit VALUES (1)")?;
         ends(&first, &one, "demote", "10 60", &[FAST, "was not shut down in order", "it recovers now"], &[])?;
         one.exits(0, "monitor")?.without_reason()?;

@@ -8,22 +8,11 @@ use anyhow::{Context, Result, ensure};
 use cts_tests::agent::Agent;
 use cts_tests::command::command;
 use cts_tests::packages;
-use cts_tests::postgres::{Server, USUAL, pair, with_servers};
+use cts_tests::postgres::{Server, USUAL, streaming_pair, with_servers};
 use cts_tests::wait;
 
 /// Longer than a server needs to read its configuration.
 const AMPLE: Duration = Duration::from_secs(20);
-
-/// Both run, the first is promoted and the second streams; commits wait for it as long as it does.
-fn streaming_pair() -> Result<[(Server, Agent); 2]> {
-    let [(first, one), (second, two)] = pair()?;
-    let [one, two] = [one, two].map(|agent| agent.set("sync", "prefer"));
-    one.succeeds(&["start"])?;
-    two.succeeds(&["start"])?;
-    one.succeeds(&["promote"])?;
-    second.await_streaming()?;
-    Ok([(first, one), (second, two)])
-}
 
 fn await_names(server: &Server, expected: &str) -> Result<()> {
     let set = || Ok(server.sql("SHOW synchronous_standby_names")? == expected);
@@ -50,7 +39,7 @@ fn gone(agent: &Agent) -> Result<()> {
 #[test]
 fn nothing_waits_for_a_standby_whose_power_was_cut() -> Result<()> {
     with_servers(USUAL, || {
-        let [(first, one), (second, _)] = streaming_pair()?;
+        let [(first, one), (second, _)] = streaming_pair(&[("sync", "prefer")])?;
         one.exits(8, "monitor")?;
         await_names(&first, "\"n2\"")?;
         // Its connection stays, as that of a node that says nothing more.
@@ -68,7 +57,7 @@ fn nothing_waits_for_a_standby_whose_power_was_cut() -> Result<()> {
 fn a_standby_has_everything_only_when_commits_wait_for_it() -> Result<()> {
     packages::require(packages::CHECKS)?;
     with_servers(USUAL, || {
-        let [(first, one), (second, _)] = streaming_pair()?;
+        let [(first, one), (second, _)] = streaming_pair(&[("sync", "prefer")])?;
         wait::until("the promotion to be settled", AMPLE, wait::TOOL, || {
             Ok(first.sql("SELECT wait_event FROM pg_stat_activity WHERE backend_type = 'checkpointer'")?
                 == "CheckpointerMain")

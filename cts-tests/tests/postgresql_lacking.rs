@@ -12,9 +12,11 @@ use cts_tests::wait;
 
 /// Longer than any repetition of a refused promotion, and than two monitors.
 const STAYS: Duration = Duration::from_secs(20);
+/// What the log has before the command that does it.
+const GIVE_UP: &str = "give up what it wrote alone: ";
 
-/// The primary writes without its standby, and loses its power. Returns both, when the promotion of the standby has been
-/// refused.
+/// The primary writes without its standby, and loses its power. Returns both, when the standby has told why it waits: either
+/// Pacemaker tried to promote it, or its score forbade that already and the monitor says so.
 fn dies_after_writing_alone(pair: &Pair) -> Result<(Server, Server)> {
     let (old, standbys) = pair.primary()?;
     let (old, standby) = (old.clone(), standbys[0].clone());
@@ -26,10 +28,17 @@ fn dies_after_writing_alone(pair: &Pair) -> Result<(Server, Server)> {
     wait::until("the client to write again", SETTLE, wait::TOOL, alone)?;
     thread::sleep(Duration::from_secs(1));
     old.refuse_standbys(&[&standby.address], false)?;
+    let told_before = pair.log(&standby)?.len();
     pair.cluster.node(&old.name)?.power_cut()?;
-    let refused = format!("not promoted: {} wrote what {} lacks", old.name, standby.name);
-    let refusal = || Ok(pair.log(&standby)?.contains(&refused));
-    wait::until("the promotion to be refused", SETTLE, wait::TOOL, refusal)?;
+    let reasons = [
+        format!("not promoted: {} wrote what {} lacks", old.name, standby.name),
+        format!("{} wrote what this node lacks, so it is not promoted", old.name),
+    ];
+    let told = || {
+        let log = pair.log(&standby)?.split_off(told_before);
+        Ok(reasons.iter().any(|reason| log.contains(reason)) && log.contains(GIVE_UP))
+    };
+    wait::until("the standby to tell why it waits, and how to end that", SETTLE, wait::TOOL, told)?;
     Ok((old, standby))
 }
 
@@ -56,7 +65,7 @@ fn is_given_up(pair: &Pair) -> Result<()> {
     // Typed by a person who has read it, long after the cluster has settled.
     thread::sleep(STAYS / 2);
     let log = pair.log(&standby)?;
-    let command = log.lines().rev().find_map(|line| line.split_once("give up what it wrote alone: "));
+    let command = log.lines().rev().find_map(|line| line.split_once(GIVE_UP));
     let (_, command) = command.with_context(|| format!("the log has no command:\n{log}"))?;
     for words in command.split(';') {
         pair.cluster.tool(&words.split_whitespace().collect::<Vec<_>>())?;

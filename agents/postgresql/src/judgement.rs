@@ -55,8 +55,8 @@ pub(crate) struct Facts {
     pub(crate) against_primary: Option<Standing>,
     /// A standby that has streamed since it was started.
     pub(crate) has_streamed: bool,
-    /// The primary that acknowledged what this standby has not been seen to have, and for how long that is known.
-    pub(crate) lacks: Option<(String, Duration)>,
+    /// What this standby has not been seen to have.
+    pub(crate) lacks: Option<Lack>,
     /// Its log ends in half a record, here.
     pub(crate) half_record: Option<Lsn>,
     /// It was a primary before the start, and has not streamed since.
@@ -82,6 +82,16 @@ pub(crate) struct Facts {
     pub(crate) sync: Sync,
     pub(crate) max_lag: Option<u64>,
     pub(crate) max_slot_wal: Option<u64>,
+}
+
+/// What a primary acknowledged without this standby.
+#[derive(Debug, Clone)]
+pub(crate) struct Lack {
+    pub(crate) author: String,
+    /// For how long that is known.
+    pub(crate) known: Duration,
+    /// What a person can do who has only this node.
+    pub(crate) ways_out: String,
 }
 
 /// What monitor says.
@@ -251,8 +261,10 @@ fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
         (Some(most), Some(lag)) if lag > most => Some(format!("the standby is {lag} bytes behind; maxlag is {most}")),
         _ => None,
     };
-    let lacks = facts.lacks.as_ref().filter(|(_, known)| *known >= SETTLES);
-    let lacks = lacks.map(|(author, _)| format!("{author} wrote what this node lacks, so it is not promoted"));
+    let lack = facts.lacks.as_ref().filter(|lack| lack.known >= SETTLES);
+    let lacks = lack.map(|lack| format!("{} wrote what this node lacks, so it is not promoted", lack.author));
+    // With this score nobody tries to promote it, so no refusal says it.
+    let ways_out = lack.filter(|_| !standby.streaming).map(|lack| lack.ways_out.clone());
     let paused = standby.paused.then(|| "replay is paused: SELECT pg_wal_replay_resume()".to_owned());
     let limited = behind.is_some() || facts.disk.is_some() || standby.paused;
     let fitness = match facts {
@@ -273,6 +285,7 @@ fn unpromoted(facts: &Facts, standby: &Standby) -> Judgement {
         behind,
         paused,
         facts.wrong.clone(),
+        ways_out,
     ];
     Judgement { verdict: sound_or(wrong, State::Running, State::Degraded), fitness }
 }

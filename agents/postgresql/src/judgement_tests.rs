@@ -177,10 +177,18 @@ fn a_slot_that_keeps_too_much_and_a_slip_in_a_parameter_degrade() {
 
 #[test]
 fn a_standby_that_lacks_what_a_primary_wrote_alone_is_not_promoted() {
-    let lacks = |seconds| Some(("n1".to_owned(), Duration::from_secs(seconds)));
+    let lacks = |seconds| {
+        let known = Duration::from_secs(seconds);
+        Some(Lack { author: "n1".into(), known, ways_out: "bring n1 back".into() })
+    };
     let catching_up = Facts { lacks: lacks(29), ..following(standby()) };
     is(&catching_up, State::Running, "", Fitness::Unfit);
-    is(&Facts { lacks: lacks(30), ..catching_up }, State::Degraded, "n1 wrote what this node lacks", Fitness::Unfit);
+    let lacking = Facts { lacks: lacks(30), ..catching_up };
+    is(&lacking, State::Degraded, "n1 wrote what this node lacks, so it is not promoted", Fitness::Unfit);
+    // It streams, and so n1 is there: only without it is there anything for a person to do.
+    let ways_out = |facts: &Facts| format!("{:?}", judge(facts).verdict).contains("bring n1 back");
+    assert!(!ways_out(&lacking));
+    assert!(ways_out(&Facts { lacks: lacks(30), ..following(Standby { streaming: false, ..standby() }) }));
 }
 
 #[test]

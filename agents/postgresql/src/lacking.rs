@@ -148,17 +148,22 @@ pub(crate) fn hindrance(run: &Run, settings: &Settings, told: &[Candidate]) -> O
     }
     match of_this_node(run) {
         Ok(author) => author.filter(|author| !heard(author)).map(|author| {
-            let (attribute, resource) = (attribute(run), run.environment.resource());
             record::note_lacking(run, Some(&author));
-            run.log.error(&format!(
-                "{author} acknowledged commits that {own} does not have, and {author} is not there. Bring {author} back: it is \
-                 promoted by itself. If it is gone for ever, and only then, give up what it wrote alone: crm_attribute \
-                 --lifetime forever --node {own} --name {attribute} --delete; crm_resource --cleanup --resource {resource}"
-            ));
+            let ways_out = ways_out(run, &author);
+            run.log.error(&format!("{author} acknowledged commits that {own} does not have, and is not there: {ways_out}"));
             format!("not promoted: {author} wrote what {own} lacks; bring {author} back, or see the log for how to give that up")
         }),
         Err(error) => Some(format!("not promoted: nobody can tell whether {own} has everything: {error:#}")),
     }
+}
+
+/// What a person can do where `author`, which wrote what this node lacks, is away.
+pub(crate) fn ways_out(run: &Run, author: &str) -> String {
+    let (own, attribute, resource) = (peers::own_name(run), attribute(run), run.environment.resource());
+    format!(
+        "bring {author} back, which is promoted by itself; if it is gone for ever, and only then, give up what it wrote alone: \
+         crm_attribute --lifetime forever --node {own} --name {attribute} --delete; crm_resource --cleanup --resource {resource}"
+    )
 }
 
 #[cfg(test)]

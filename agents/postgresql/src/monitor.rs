@@ -12,7 +12,7 @@ use crate::half_record;
 use crate::inquiry;
 use crate::installation::Version;
 use crate::judgement::{
-    Facts, Fitness, Judgement, SERVING, Seen, Verdict, is_deaf, is_elsewhere, is_promoted_by_hand, judge,
+    Facts, Fitness, Judgement, Lack, SERVING, Seen, Verdict, is_deaf, is_elsewhere, is_promoted_by_hand, judge,
 };
 use crate::lacking;
 use crate::parameters::Settings;
@@ -151,16 +151,17 @@ fn role(run: &Run, said: Option<&Said>) -> Option<Role> {
 }
 
 /// The primary that wrote without this node, if a start or a promotion found one. Asked again until it is no longer so.
-fn lacks(run: &Run) -> Option<(String, Duration)> {
-    let known = record::lacking(&run.store)?;
-    if run.environment.probe() {
-        return Some(known);
+fn lacks(run: &Run) -> Option<Lack> {
+    record::lacking(&run.store)?;
+    if !run.environment.probe() {
+        match lacking::of_this_node(run) {
+            Ok(author) => record::note_lacking(run, author.as_deref()),
+            Err(error) => run.log.debug(&format!("{error:#}")),
+        }
     }
-    match lacking::of_this_node(run) {
-        Ok(author) => record::note_lacking(run, author.as_deref()),
-        Err(error) => run.log.debug(&format!("{error:#}")),
-    }
-    record::lacking(&run.store)
+    let (author, known) = record::lacking(&run.store)?;
+    let ways_out = lacking::ways_out(run, &author);
+    Some(Lack { author, known, ways_out })
 }
 
 /// For how long nothing has streamed from a primary, or to a standby. A probe remembers nothing.

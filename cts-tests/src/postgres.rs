@@ -127,24 +127,6 @@ pub fn put_in_place(version: u32) -> Result<()> {
     Ok(())
 }
 
-/// Gives the servers' user a home of its own in this process's private mount namespace: where libpq looks for .pgpass.
-pub fn own_home(home: &str) -> Result<()> {
-    let moved: String = fs::read_to_string("/etc/passwd")?.lines().map(|line| at_home(line, home) + "\n").collect();
-    let file = Path::new(STATE).join("passwd");
-    fs::write(&file, moved)?;
-    mount(Some(&file), "/etc/passwd", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
-    command(["install", "-d", "-o", USER, "-g", "nogroup", "-m", "700", home]).text().map(drop)
-}
-
-/// A line of passwd(5), with this home where it is the servers' user's.
-fn at_home(line: &str, home: &str) -> String {
-    let mut fields: Vec<&str> = line.split(':').collect();
-    if fields.len() == 7 && fields[0] == USER {
-        fields[5] = home;
-    }
-    fields.join(":")
-}
-
 /// Where a server is.
 #[derive(Clone, Debug)]
 pub enum Place {
@@ -206,7 +188,12 @@ impl Server {
 
     /// Makes a new database cluster, prepared for replication and for the agent, with a table to write to.
     pub fn initialise(&self) -> Result<()> {
-        let users = ["-U", USER, "--auth-local=peer", "--auth-host=trust", "--locale=C", "-E", "UTF8"];
+        self.initialise_in("C", "UTF8")
+    }
+
+    /// The same with this locale and encoding.
+    pub fn initialise_in(&self, locale: &str, encoding: &str) -> Result<()> {
+        let users = ["-U", USER, "--auth-local=peer", "--auth-host=trust", "-E", encoding, "--locale", locale];
         self.program("initdb", &["-D", &self.data])?.args(users).text()?;
         let hba = "local all all peer\nlocal replication all peer\nhost all all 0.0.0.0/0 trust\nhost replication all 0.0.0.0/0 trust\n";
         self.write("pg_hba.conf", hba)?;
@@ -340,6 +327,11 @@ impl Server {
     /// Adds to a file of the data directory.
     pub fn append(&self, name: &str, content: &str) -> Result<()> {
         self.write(name, &(self.read(name)? + content))
+    }
+
+    /// Removes a file of the data directory.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        self.command(&["rm", &format!("{}/{name}", self.data)])?.text().map(drop)
     }
 
     /// Whether the data directory has this file.

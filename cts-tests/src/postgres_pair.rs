@@ -113,7 +113,7 @@ impl Pair {
     }
 
     /// Waits until there is one primary, promoted by Pacemaker, the others stream from it on its timeline and lack nothing,
-    /// the client writes, and the cluster has nothing to do.
+    /// the client writes, no constraint is left over, and the cluster has nothing to do.
     pub fn healthy(&self) -> Result<()> {
         wait::until("a healthy cluster", SETTLE, wait::TOOL, || Ok(self.is_healthy().unwrap_or(false)))?;
         self.cluster.wait_idle()
@@ -126,18 +126,24 @@ impl Pair {
         let status = self.cluster.status().context("no node answers about the cluster")?;
         let sql = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name LIKE 'n_'";
         let streaming = primary.sql(sql)? == standbys.len().to_string();
+        let timeline = primary.sql("SELECT left(pg_walfile_name(pg_current_wal_lsn()), 8)")?;
+        let received = "SELECT upper(lpad(to_hex(received_tli), 8, '0')) FROM pg_stat_wal_receiver";
+        let followed = standbys.iter().all(|standby| standby.sql(received).is_ok_and(|theirs| theirs == timeline));
         let unpromoted = status.in_role(RESOURCE, Role::Unpromoted).len() == standbys.len();
         let promoted = status.in_role(RESOURCE, Role::Promoted) == [primary.name.as_str()];
-        Ok(streaming && unpromoted && promoted && self.writer.wrote(asked) && self.lacking()?.is_empty())
+        let configuration = self.configuration()?;
+        // The pair has none of its own; a move makes one.
+        let free = configuration.all("rsc_location").is_empty() && marked(&configuration).is_empty();
+        Ok(streaming && followed && unpromoted && promoted && self.writer.wrote(asked) && free)
     }
 
     /// The nodes that the CIB says lack something.
     pub fn lacking(&self) -> Result<Vec<String>> {
-        let cib = self.cluster.tool(&["cibadmin", "--query", "--scope", "nodes"])?;
-        let nodes = Element::parse(&cib)?;
-        let name = format!("{RESOURCE}-lacks");
-        let marked = |node: &&&Element| node.all("nvpair").iter().any(|pair| pair.get("name") == name);
-        Ok(nodes.all("node").iter().filter(marked).map(|node| node.get("uname").to_owned()).collect())
+        Ok(marked(&self.configuration()?))
+    }
+
+    fn configuration(&self) -> Result<Element> {
+        Element::parse(&self.cluster.tool(&["cibadmin", "--query", "--scope", "configuration"])?)
     }
 
     /// Every row that was acknowledged before the call has to be there; how many are not.
@@ -277,6 +283,13 @@ pub fn servers(version: u32, nodes: &[Arc<Node>]) -> Result<Vec<Server>> {
     first.initialise()?;
     others.iter().try_for_each(|server| server.copy(first))?;
     Ok(servers)
+}
+
+/// The nodes that lack something.
+fn marked(configuration: &Element) -> Vec<String> {
+    let name = format!("{RESOURCE}-lacks");
+    let marked = |node: &&&Element| node.all("nvpair").iter().any(|pair| pair.get("name") == name);
+    configuration.all("node").iter().filter(marked).map(|node| node.get("uname").to_owned()).collect()
 }
 
 fn names(servers: &[&Server]) -> Vec<String> {

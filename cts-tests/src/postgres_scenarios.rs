@@ -33,6 +33,7 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("standby that lacks rows is asked for", promoted_while_behind),
     ("old primary has rows of its own", diverged),
     ("postgresql.conf broken, then stopped", broken_configuration),
+    ("recovery.conf in the place of standby.signal", recovery_file_of_another_version),
     ("attribute daemon hangs", attribute_daemon_hangs),
     ("every connection taken", connections_saturated),
 ];
@@ -265,7 +266,7 @@ fn diverged(pair: &Pair) -> Result<()> {
 }
 
 /// A stop needs no valid configuration.
-fn broken_configuration(pair: &Pair) -> Result<()> {
+pub fn broken_configuration(pair: &Pair) -> Result<()> {
     let (began, primary) = (Instant::now(), pair.primary()?.0.clone());
     let node = pair.cluster.node(&primary.name)?;
     let settings = primary.read("postgresql.conf")?;
@@ -282,5 +283,25 @@ fn broken_configuration(pair: &Pair) -> Result<()> {
     pair.cluster.standby(node, false)?;
     pair.cluster.cleanup(RESOURCE)?;
     pair.healthy()?;
+    nothing_lost(pair)
+}
+
+/// The standby's files are put back as they were before version 12, by hand or from a backup: a server with recovery.conf does
+/// not start, and one with neither file would start as a primary.
+pub fn recovery_file_of_another_version(pair: &Pair) -> Result<()> {
+    let (began, (primary, standbys)) = (Instant::now(), pair.primary()?);
+    let (primary, standby) = (primary.clone(), standbys[0].clone());
+    let failed = || Ok(pair.failures().iter().any(|one| one.node == standby.name && one.operation == "pg_start_0"));
+    standby.write("recovery.conf", "standby_mode = 'on'\n")?;
+    standby.remove("standby.signal")?;
+    standby.signal("KILL")?;
+    wait::until("the start of the standby to fail", SETTLE, wait::TOOL, failed)?;
+    pair.cluster.wait_idle()?;
+    ensure!(!standby.has_processes()?, "the server runs");
+    standby.remove("recovery.conf")?;
+    pair.cluster.cleanup(RESOURCE)?;
+    pair.healthy()?;
+    ensure!(pair.primary()?.0.name == primary.name, "there was a failover");
+    ensure!(pair.cluster.switch.since(began).is_empty(), "a node was fenced");
     nothing_lost(pair)
 }

@@ -1,18 +1,40 @@
 //! What ocf:greenarrow:postgresql says of a standby that is not let in, and what it writes to the disk to say that it can.
 
 use std::fs;
+use std::path::Path;
 
 use anyhow::{Result, ensure};
 use cts_tests::agent::Agent;
-use cts_tests::postgres::{Place, Server, USUAL, own_home, pair, with_servers};
+use cts_tests::command::command;
+use cts_tests::isolation::STATE;
+use cts_tests::postgres::{Place, Server, USER, USUAL, pair, with_servers};
+use nix::mount::{MsFlags, mount};
 
 /// The user's home, for the password file.
 const HOME: &str = "/run/home-of-the-server";
 const PASSWORD_FILE: &str = "/run/home-of-the-server/.pgpass";
 
+/// Gives the servers' user a home of its own in this process's private mount namespace: where libpq looks for .pgpass.
+fn own_home() -> Result<()> {
+    let moved: String = fs::read_to_string("/etc/passwd")?.lines().map(|line| at_home(line) + "\n").collect();
+    let file = Path::new(STATE).join("passwd");
+    fs::write(&file, moved)?;
+    mount(Some(&file), "/etc/passwd", None::<&str>, MsFlags::MS_BIND, None::<&str>)?;
+    command(["install", "-d", "-o", USER, "-g", "nogroup", "-m", "700", HOME]).text().map(drop)
+}
+
+/// A line of passwd(5), with that home where it is the servers' user's.
+fn at_home(line: &str) -> String {
+    let mut fields: Vec<&str> = line.split(':').collect();
+    if fields.len() == 7 && fields[0] == USER {
+        fields[5] = HOME;
+    }
+    fields.join(":")
+}
+
 /// A pair whose standby connects with a password; both run, and the first is promoted.
 fn pair_with_password() -> Result<[(Server, Agent); 2]> {
-    own_home(HOME)?;
+    own_home()?;
     let first = Server::new("n1", "127.0.0.1", Place::Here)?;
     let second = Server::new("n2", "127.0.0.2", Place::Here)?;
     first.initialise()?;
@@ -34,8 +56,7 @@ fn pair_with_password() -> Result<[(Server, Agent); 2]> {
 
 fn write_password(server: &Server, password: &str, mode: &str) -> Result<()> {
     let line = format!("*:5432:*:repl:{password}\n");
-    let install =
-        ["install", "-o", cts_tests::postgres::USER, "-g", "nogroup", "-m", mode, "/dev/stdin", PASSWORD_FILE];
+    let install = ["install", "-o", USER, "-g", "nogroup", "-m", mode, "/dev/stdin", PASSWORD_FILE];
     server.command(&install)?.stdin(line).text().map(drop)
 }
 

@@ -130,6 +130,7 @@ pub(crate) const CHECKS: &[Check] = &[
             "postgresql_by_hand",
             "postgresql_faults",
             "postgresql_half_record",
+            "postgresql_language",
             "postgresql_places",
             "postgresql_replication",
             "postgresql_roles",

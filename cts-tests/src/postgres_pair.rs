@@ -12,7 +12,7 @@ use crate::contender::{Contender, ipaddr2};
 use crate::crm_mon::Failure;
 use crate::isolation::{Isolation, enter};
 use crate::node::Node;
-use crate::postgres::{self, Place, Server, USER};
+use crate::postgres::{self, HOME_IN_NODE, Place, Server, USER};
 use crate::sql_writer::Writer;
 use crate::subject::{IP_FILE, ip_file};
 use crate::xml::Element;
@@ -277,6 +277,8 @@ pub fn servers(version: u32, nodes: &[Arc<Node>]) -> Result<Vec<Server>> {
     let mut servers = Vec::new();
     for node in nodes {
         postgres::install(version, node)?;
+        // Where the servers' libpq looks for .pgpass.
+        node.text(&["sed", "-i", &format!("/^{USER}:/s|:/nonexistent:|:{HOME_IN_NODE}:|"), "/etc/passwd"])?;
         servers.push(Server::new(&node.name, &node.address().to_string(), Place::In(node.clone()))?);
     }
     let (first, others) = servers.split_first().context("no nodes")?;

@@ -13,7 +13,7 @@ use nix::sys::signal::Signal;
 use crate::cluster::SETTLE;
 use crate::contender::Contender;
 use crate::crm_mon::Failure;
-use crate::postgres::Server;
+use crate::postgres::{HOME_IN_NODE, Server, USER};
 use crate::postgres_pair::{CLONE, Pair, RESOURCE};
 use crate::{process, wait};
 
@@ -34,6 +34,7 @@ pub const ALL: &[(&str, Scenario)] = &[
     ("old primary has rows of its own", diverged),
     ("postgresql.conf broken, then stopped", broken_configuration),
     ("recovery.conf in the place of standby.signal", recovery_file_of_another_version),
+    ("password of the replication user is wrong", password_wrong),
     ("attribute daemon hangs", attribute_daemon_hangs),
     ("every connection taken", connections_saturated),
 ];
@@ -304,4 +305,29 @@ pub fn recovery_file_of_another_version(pair: &Pair) -> Result<()> {
     ensure!(pair.primary()?.0.name == primary.name, "there was a failover");
     ensure!(pair.cluster.switch.since(began).is_empty(), "a node was fenced");
     nothing_lost(pair)
+}
+
+/// The primary asks the standby for a password, and the standby has another one.
+pub fn password_wrong(pair: &Pair) -> Result<()> {
+    let (began, (primary, standbys)) = (Instant::now(), pair.primary()?);
+    let (primary, standby) = (primary.clone(), standbys[0].clone());
+    let password_file = format!("{HOME_IN_NODE}/.pgpass");
+    let write_password = |password: &str| -> Result<()> {
+        let install = ["install", "-o", USER, "-g", "nogroup", "-m", "600", "/dev/stdin", &password_file];
+        standby.command(&install)?.stdin(format!("*:*:*:{USER}:{password}\n")).text().map(drop)
+    };
+    write_password("wrong")?;
+    primary.sql(&format!("ALTER ROLE {USER} PASSWORD 'right'"))?;
+    let rules = primary.read("pg_hba.conf")?;
+    primary.write("pg_hba.conf", &format!("host replication all {}/32 scram-sha-256\n{rules}", standby.address))?;
+    primary.sql("SELECT pg_reload_conf()")?;
+    let parted = || Ok(primary.sql("SELECT count(pg_terminate_backend(pid)) FROM pg_stat_replication")? == "0");
+    wait::until("the standby not to be let in", SETTLE, wait::TOOL, parted)?;
+    if pair.contender == Contender::Greenarrow {
+        let words = format!("the primary refuses the password of {USER}: correct it in {password_file}");
+        let told = || Ok(pair.failures().iter().any(|one| one.node == standby.name && one.reason.contains(&words)));
+        wait::until(&format!("{words:?}"), SETTLE, wait::TOOL, told)?;
+    }
+    write_password("right")?;
+    undisturbed(pair, &primary.name, began)
 }

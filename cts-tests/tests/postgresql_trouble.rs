@@ -5,7 +5,7 @@ use cts_tests::cluster::SETTLE;
 use cts_tests::postgres::USUAL;
 use cts_tests::postgres_pair::{Pair, with_cluster};
 use cts_tests::postgres_scenarios::{
-    attribute_daemon_hangs, broken_configuration, cable_cut, connections_saturated, crash_loop,
+    attribute_daemon_hangs, broken_configuration, cable_cut, connections_saturated, crash_loop, password_wrong,
     recovery_file_of_another_version,
 };
 use cts_tests::wait;
@@ -20,6 +20,7 @@ fn trouble_that_is_no_reason_to_fail_over_and_some_that_is() -> Result<()> {
         pair.play("crash loop", crash_loop)?;
         pair.play("connections saturated", connections_saturated)?;
         wait::until("commits to wait for the standby", SETTLE, wait::TOOL, waits)?;
+        pair.play("password wrong", password_wrong)?;
         pair.play("cable cut", cable_cut)?;
         pair.play("broken configuration", broken_configuration)?;
         pair.play("recovery file of another version", recovery_file_of_another_version)

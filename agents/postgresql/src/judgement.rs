@@ -179,9 +179,7 @@ fn failed(facts: &Facts, reason: String) -> Judgement {
 fn closed(facts: &Facts, why: Closed, words: &str) -> Judgement {
     let primary = facts.control.and_then(ClusterState::of_primary).unwrap_or_else(|| was_promoted(facts));
     let reason = match why {
-        Closed::Full => format!(
-            "{words}: the server has no connection left for the agent; raise max_connections or superuser_reserved_connections"
-        ),
+        Closed::Full => format!("no connection is left for the agent, raise max_connections: {words}"),
         Closed::Starting if primary => {
             format!("{words}: it recovers from a crash of one of its processes; its log says which")
         }

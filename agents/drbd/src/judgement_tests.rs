@@ -207,11 +207,18 @@ fn how_nodes_parted_decides_what_is_said_of_standalone() {
 #[test]
 fn what_the_cluster_knows_of_the_other_node_is_said() {
     let cut = facts(captured!("both-primary-cut-n1"));
-    let other = |primary| vec![Other { node: "n2".into(), primary }];
+    let other = |primary| vec![Other { node: "n2".into(), primary, standalone: false }];
     let finding = judge(&Facts { others: other(true), ..cut.clone() });
     assert!(finding.summary.starts_with("BOTH NODES ARE PRIMARY, without a connection: node n2"), "{finding:?}");
     let finding = judge(&Facts { others: other(false), ..cut });
     assert!(finding.summary.contains("node n2 runs it, so the replication link is cut"), "{finding:?}");
+    // That the other does not connect lasts until somebody sees to it.
+    let gave_up = vec![Other { node: "n1".into(), primary: true, standalone: true }];
+    let alone_for = Some(Duration::ZERO);
+    let finding = judge(&Facts { others: gave_up, alone_for, ..facts(captured!("network-cut-n2")) });
+    assert_eq!(finding.state, State::Degraded);
+    let words = "node n1 has given up the connection (StandAlone); drbdadm connect r0 there";
+    assert!(finding.summary.contains(words), "{finding:?}");
 }
 
 #[test]

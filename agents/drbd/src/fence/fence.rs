@@ -86,7 +86,7 @@ pub(crate) fn same(there: &crate::cib::Constraint, wanted: &Wanted) -> bool {
 }
 
 /// Whether this node's own copy says so of every peer. Nobody else has to be asked then: the controller writes that after the deed
-/// and before it has anything promoted, and to ask it costs a promotion a third of its time.
+/// and before it has anything promoted, and a promotion would wait for the answer.
 fn known_to_be_fenced(options: &Options, cib: &Cib) -> bool {
     let excluded = options.excluded().unwrap_or_else(|| only_other(options, cib));
     !excluded.is_empty() && excluded.iter().all(|node| by_the_cluster(cib, node) == Standing::Fenced)

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 
 use crate::node::Node;
+use crate::pacemaker::Member;
 
 /// Where the agent in a node finds the switch.
 pub const SOCKET_IN_NODE: &str = "/run/rig/fence.sock";
@@ -109,7 +110,7 @@ impl Switch {
             // Fence agents answer 2 for "off" (FenceAgentAPI.md).
             ["status", target] => if self.node(target)?.is_on() { "0" } else { "2" }.to_owned(),
             ["on", target] => {
-                boot(self.node(target)?)?;
+                self.node(target)?.boot()?;
                 "0".to_owned()
             }
             [action @ ("off" | "reboot"), target] => {
@@ -131,7 +132,7 @@ impl Switch {
             let switch = Arc::clone(self);
             thread::spawn(move || {
                 thread::sleep(delay);
-                if let Err(error) = boot(&node) {
+                if let Err(error) = node.boot() {
                     keep(&switch.trouble, format!("{} does not start again: {error:#}", node.name));
                 }
             });
@@ -142,11 +143,6 @@ impl Switch {
     fn node(&self, name: &str) -> Result<&Arc<Node>> {
         self.nodes.iter().find(|node| node.name == name).with_context(|| format!("no node is called {name}"))
     }
-}
-
-fn boot(node: &Node) -> Result<()> {
-    node.power_on()?;
-    node.start_cluster()
 }
 
 fn keep<T>(list: &Mutex<Vec<T>>, item: T) {

@@ -15,6 +15,7 @@ pub mod address_watch;
 pub mod addresses;
 pub mod agent;
 pub mod boot;
+pub mod both_rigs;
 pub mod cib;
 pub mod cluster;
 pub mod command;

@@ -237,8 +237,7 @@ impl Node {
     /// Power cut and power on, with the cluster started as at boot.
     pub fn reboot(&self) -> Result<()> {
         self.power_cut()?;
-        self.power_on()?;
-        self.start_cluster()
+        self.boot()
     }
 
     /// The id of the node's PID 1 in the driver's PID namespace.
@@ -355,6 +354,15 @@ impl Member for Node {
 
     fn write_file(&self, path: &str, content: &str, mode: u32, owner: Owner) -> Result<()> {
         self.write_file(path, content, mode, owner)
+    }
+
+    fn power_cut(&self) -> Result<()> {
+        self.power_cut()
+    }
+
+    fn boot(&self) -> Result<()> {
+        self.power_on()?;
+        self.start_cluster()
     }
 }
 

@@ -30,6 +30,10 @@ pub trait Member {
     fn run_within(&self, argv: &[&str], limit: Duration) -> Result<Output>;
     /// Writes a file of it with the given permission bits.
     fn write_file(&self, path: &str, content: &str, mode: u32, owner: Owner) -> Result<()>;
+    /// Cuts its power.
+    fn power_cut(&self) -> Result<()>;
+    /// Gives it its power back, and starts what is started at boot, the cluster last.
+    fn boot(&self) -> Result<()>;
 
     /// The address Corosync is bound to.
     fn address(&self) -> IpAddr {

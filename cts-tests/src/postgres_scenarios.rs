@@ -13,6 +13,7 @@ use nix::sys::signal::Signal;
 use crate::cluster::SETTLE;
 use crate::contender::Contender;
 use crate::crm_mon::Failure;
+use crate::pacemaker::Member;
 use crate::postgres::{HOME_IN_NODE, Server, USER};
 use crate::postgres_pair::{CLONE, Pair, RESOURCE};
 use crate::{process, wait};
@@ -122,8 +123,7 @@ pub fn both_power_cut(pair: &Pair) -> Result<()> {
     }
     thread::sleep(Duration::from_secs(1));
     for node in &pair.cluster.nodes {
-        node.power_on()?;
-        node.start_cluster()?;
+        node.boot()?;
     }
     pair.cluster.wait_quorum(2)?;
     pair.healthy()?;

@@ -34,14 +34,23 @@ pub(crate) fn exchange(run: &Run, settings: &Settings, seen: &Seen) -> Apart {
         withdraw(run, settings);
         return Apart::default();
     }
-    let own = generations(run, settings, seen, resource);
-    keep_what_is_served(run, resource);
+    let theirs = told(run, settings);
+    let own = own(run, settings, seen, resource, &theirs);
+    if drifts(resource, &theirs) {
+        if has_what_is_served(resource) {
+            write_that_it_is_served(run);
+        } else if theirs.iter().any(|(_, words)| words.primary) {
+            // What this node had has been left for what the other has.
+            let _ = run.store.remove(SERVED);
+        }
+    }
     say(run, settings, resource, own.as_deref());
-    heard(run, settings, resource, own.as_deref())
+    compared(resource, own.as_deref(), theirs)
 }
 
 fn say(run: &Run, settings: &Settings, resource: &Resource, own: Option<&[Generation]>) {
     let mut words = vec![resource.role.to_string()];
+    words.extend(standalone(resource).then(|| Connection::StandAlone.to_string()));
     words.extend(own.into_iter().flatten().map(Generation::to_text));
     let value = words.join(" ");
     let _ = run.store.write(SAID, &value);
@@ -52,28 +61,42 @@ fn say(run: &Run, settings: &Settings, resource: &Resource, own: Option<&[Genera
 pub(crate) fn say_again(run: &Run, settings: &Settings, seen: &Seen) {
     let said = run.store.read(SAID).is_ok_and(|said| said.is_some());
     if let Some(resource) = seen.resource.as_ref().filter(|_| said) {
-        say(run, settings, resource, generations(run, settings, seen, resource).as_deref());
+        let own = own(run, settings, seen, resource, &told(run, settings));
+        say(run, settings, resource, own.as_deref());
     }
 }
 
 /// Asks how the others are, without saying anything.
 fn ask(run: &Run, settings: &Settings, seen: &Seen) -> Apart {
     let Some(resource) = &seen.resource else { return Apart::default() };
-    heard(run, settings, resource, generations(run, settings, seen, resource).as_deref())
+    let theirs = told(run, settings);
+    let own = own(run, settings, seen, resource, &theirs);
+    compared(resource, own.as_deref(), theirs)
 }
 
-/// How a Secondary's data stand to those of the node that DRBD keeps apart. Where nobody is StandAlone nobody is asked.
+/// How a Secondary's data stand to those of the node that DRBD keeps apart.
 pub(crate) fn parted_now(run: &Run, settings: &Settings, seen: &Seen) -> Parted {
-    let apart = seen.resource.as_ref().is_some_and(|resource| !resource.primary() && standalone(resource));
+    let apart = seen.resource.as_ref().is_some_and(|resource| !resource.primary() && may_drift(run, resource));
     if apart && !settings.connect_only_after_promote { ask(run, settings, seen).parted } else { Parted::Unknown }
+}
+
+/// Whether somebody may have given up the connection. Another has only where a monitor has seen this node without it: a peer
+/// that has died just now is not waited for.
+fn may_drift(run: &Run, resource: &Resource) -> bool {
+    let seen_before = || run.store.read(SAID).is_ok_and(|said| said.is_some());
+    standalone(resource) || (!resource.peers.values().all(Peer::connected) && seen_before())
 }
 
 /// Writes down that this node has what the cluster serves, while it is apart.
 pub(crate) fn keep_what_is_served(run: &Run, resource: &Resource) {
     if standalone(resource) && has_what_is_served(resource) {
-        // Losing it means that a promotion is refused which could be allowed.
-        let _ = run.store.write(SERVED, "");
+        write_that_it_is_served(run);
     }
+}
+
+fn write_that_it_is_served(run: &Run) {
+    // Losing it means that a promotion is refused which could be allowed.
+    let _ = run.store.write(SERVED, "");
 }
 
 /// Of three nodes, one may be apart from the Primary and from this one, which goes on together.
@@ -86,12 +109,16 @@ fn served(run: &Run) -> bool {
     run.store.read(SERVED).is_ok_and(|kept| kept.is_some())
 }
 
-/// Takes back what was said.
-pub(crate) fn withdraw(run: &Run, settings: &Settings) {
-    for kind in [SERVED, GENERATION] {
-        // Kept, it is compared with what is seen then.
-        let _ = run.store.remove(kind);
-    }
+/// All are connected: what was said and written down while they were not is over.
+fn withdraw(run: &Run, settings: &Settings) {
+    let _ = run.store.remove(SERVED);
+    fall_silent(run, settings);
+}
+
+/// Takes back what was said. Which data were served is written down still: a stop does not end a split brain.
+pub(crate) fn fall_silent(run: &Run, settings: &Settings) {
+    // Kept, it is compared with what is seen then.
+    let _ = run.store.remove(GENERATION);
     if run.store.read(SAID).is_ok_and(|said| said.is_some()) {
         run.cluster().private_attribute(&attribute(settings), "");
         let _ = run.store.remove(SAID);
@@ -107,35 +134,43 @@ fn attribute(settings: &Settings) -> String {
     format!("drbd-{}", settings.name.chars().map(safe).collect::<String>())
 }
 
-fn heard(run: &Run, settings: &Settings, resource: &Resource, own: Option<&[Generation]>) -> Apart {
+/// What the other nodes say of themselves.
+fn told(run: &Run, settings: &Settings) -> Vec<(String, Words)> {
     let this = run.environment.node().map_or_else(own_name, str::to_owned);
-    let all = run.cluster().attribute_of_all(&attribute(settings), AGE);
-    let theirs: Vec<(String, Words)> = all
-        .into_iter()
-        .filter(|(node, _)| *node != this)
-        .filter_map(|(node, text)| Some((node, words(&text)?)))
-        .collect();
-    let parted = parted(resource, own, &theirs);
-    let others = theirs.into_iter().map(|(node, words)| Other { node, primary: words.primary }).collect();
-    Apart { parted, others }
+    let all = run.cluster().attribute_of_all(&attribute(settings), AGE).into_iter();
+    all.filter(|(node, _)| *node != this).filter_map(|(node, text)| Some((node, words(&text)?))).collect()
 }
 
-/// How this node's data stand to those of the node that DRBD keeps apart. DRBD 9 knows peers by name.
+fn compared(resource: &Resource, own: Option<&[Generation]>, theirs: Vec<(String, Words)>) -> Apart {
+    let parted = parted(resource, own, &theirs);
+    let other = |(node, words): (String, Words)| Other { node, primary: words.primary, standalone: words.standalone };
+    Apart { parted, others: theirs.into_iter().map(other).collect() }
+}
+
+/// Whether the connection with that node was given up, here or there. DRBD 9 knows peers by name.
+fn given_up(resource: &Resource, (node, words): &(String, Words)) -> bool {
+    resource.peers.values().any(|peer| {
+        (peer.connection == Connection::StandAlone || (words.standalone && !peer.connected()))
+            && (resource.peers.len() == 1 || peer.node().is_none_or(|name| name == node))
+    })
+}
+
+/// Whether data drift apart until somebody connects the nodes: here or at another node the connection was given up.
+fn drifts(resource: &Resource, theirs: &[(String, Words)]) -> bool {
+    standalone(resource) || theirs.iter().any(|told| given_up(resource, told))
+}
+
+/// How this node's data stand to those of the node that DRBD keeps apart.
 fn parted(resource: &Resource, own: Option<&[Generation]>, theirs: &[(String, Words)]) -> Parted {
-    if !standalone(resource) {
+    if !drifts(resource, theirs) {
         return Parted::Unknown;
     }
     let Some(own) = own else { return Parted::Unreadable };
-    let apart = |node: &str| {
-        resource.peers.values().any(|peer| {
-            peer.connection == Connection::StandAlone
-                && (resource.peers.len() == 1 || peer.node().is_none_or(|name| name == node))
-        })
-    };
-    let told = theirs.iter().filter(|(node, _)| apart(node));
-    match told.filter_map(|(_, words)| kinship(own, &words.generations)).max() {
+    let apart = theirs.iter().filter(|told| given_up(resource, told));
+    match apart.filter_map(|(_, words)| kinship(own, &words.generations)).max() {
         _ if own.is_empty() => Parted::Unknown,
         Some(akin) => Parted::Akin(akin),
+        None if !standalone(resource) => Parted::Unknown,
         None if own.iter().any(Generation::wrote_alone) => Parted::WroteAlone,
         None => Parted::WroteNothing,
     }
@@ -143,19 +178,28 @@ fn parted(resource: &Resource, own: Option<&[Generation]>, theirs: &[(String, Wo
 
 struct Words {
     primary: bool,
+    /// It has given up a connection.
+    standalone: bool,
     generations: Vec<Generation>,
 }
 
 fn words(text: &str) -> Option<Words> {
     let mut words = text.split_whitespace();
     let primary = words.next()? == "Primary";
-    Some(Words { primary, generations: words.filter_map(Generation::parse).collect() })
+    let standalone = words.clone().next().is_some_and(|word| Connection::parse(word) == Connection::StandAlone);
+    Some(Words { primary, standalone, generations: words.filter_map(Generation::parse).collect() })
 }
 
-/// Those of this node, where DRBD has given up the connection. A split brain does not change by itself: once every volume was
-/// written alone, they are not asked for again. None: drbdsetup does not say them.
-fn generations(run: &Run, settings: &Settings, seen: &Seen, resource: &Resource) -> Option<Vec<Generation>> {
-    if !standalone(resource) {
+/// The generations of this node, where a connection was given up. A split brain does not change by itself: once every volume
+/// was written alone, they are not asked for again. None: drbdsetup does not say them.
+fn own(
+    run: &Run,
+    settings: &Settings,
+    seen: &Seen,
+    resource: &Resource,
+    theirs: &[(String, Words)],
+) -> Option<Vec<Generation>> {
+    if !drifts(resource, theirs) {
         return Some(Vec::new());
     }
     let now = resource.summary();
@@ -197,13 +241,14 @@ fn may_lose(parted: Parted) -> bool {
 
 /// Whether a promotion of a node whose peer DRBD keeps away would lose data, and why.
 pub(crate) fn refuses(run: &Run, settings: &Settings, seen: &Seen) -> Result<(), Failure> {
-    if settings.connect_only_after_promote || !seen.resource.as_ref().is_some_and(standalone) {
+    let Some(resource) = seen.resource.as_ref().filter(|resource| may_drift(run, resource)) else { return Ok(()) };
+    if settings.connect_only_after_promote {
         return Ok(());
     }
     let Apart { parted, others } = ask(run, settings, seen);
     run.log.step(&format!("StandAlone: {parted:?}, {others:?}"));
     if !would_lose(run, parted) {
-        if served(run) {
+        if may_lose(parted) {
             run.log.warning(
                 "StandAlone, and this node had the Primary's data when the nodes parted: it goes on with them",
             );
@@ -211,9 +256,13 @@ pub(crate) fn refuses(run: &Run, settings: &Settings, seen: &Seen) -> Result<(),
         return Ok(());
     }
     let why = match parted {
-        Parted::Akin(Kinship::Older) => {
+        Parted::Akin(Kinship::Older) if standalone(resource) => {
             format!("the other node has newer data (StandAlone); drbdadm connect {} first", settings.name)
         }
+        Parted::Akin(Kinship::Older) => format!(
+            "the other node has newer data, and has given up the connection (StandAlone); drbdadm connect {} there first",
+            settings.name
+        ),
         Parted::Unreadable => format!(
             "StandAlone, and drbdsetup get-gi does not say whose data is newer (see the log); drbdadm connect {} on both first",
             settings.name
@@ -257,7 +306,7 @@ mod tests {
         let own = of(include_str!("../captures/nine/split-brain-n1.gi"));
         let other = of(include_str!("../captures/nine/split-brain-n2.gi"));
         let told = |node: &str, generations: &[Generation]| {
-            (node.to_owned(), Words { primary: false, generations: generations.to_vec() })
+            (node.to_owned(), Words { primary: false, standalone: true, generations: generations.to_vec() })
         };
         let resource = n1("Primary", "connection:Connected role:Secondary");
         let both = [told("n2", &own), told("n3", &other)];
@@ -270,8 +319,30 @@ mod tests {
         let mut pair = resource;
         pair.peers.remove(&1);
         assert_eq!(parted(&pair, Some(&own), &[told("elsewhere", &other)]), Parted::Akin(Kinship::Split));
+        // Only the other has given up.
+        pair.peers.values_mut().for_each(|peer| peer.connection = Connection::Connecting);
+        assert_eq!(parted(&pair, Some(&own), &[told("n3", &other)]), Parted::Akin(Kinship::Split));
+        let mut tries = told("n3", &other);
+        tries.1.standalone = false;
+        assert_eq!(parted(&pair, Some(&own), &[tries]), Parted::Unknown);
         pair.peers.values_mut().for_each(|peer| peer.connection = Connection::Connected);
-        assert_eq!(parted(&pair, None, &[]), Parted::Unknown);
+        assert_eq!(parted(&pair, None, &[told("n3", &other)]), Parted::Unknown);
+    }
+
+    #[test]
+    fn what_a_node_says_of_itself_is_understood() {
+        let gi = include_str!("../captures/split-brain-n1.gi").trim();
+        for (text, primary, standalone, generations) in [
+            ("Secondary".to_owned(), false, false, 0),
+            ("Primary StandAlone".to_owned(), true, true, 0),
+            (format!("Secondary {gi}"), false, false, 1),
+            (format!("Primary StandAlone {gi} {gi}"), true, true, 2),
+        ] {
+            let words = words(&text).unwrap();
+            let found = (words.primary, words.standalone, words.generations.len());
+            assert_eq!(found, (primary, standalone, generations), "{text}");
+        }
+        assert!(words("").is_none());
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use anyhow::{Context, Result, bail};
 use ocf::{Deadline, Program};
 
-use crate::model::{Connection, Disk, Resource};
+use crate::model::{Connection, Disk, Peer, Resource};
 use crate::proc_drbd::Version;
 
 /// The lowest bit says that the node is Primary, and nothing of the data.
@@ -81,9 +81,10 @@ pub(crate) fn kinship(ours: &[Generation], theirs: &[Generation]) -> Option<Kins
     (ours.len() == theirs.len()).then_some(worst)
 }
 
-/// Those of all volumes towards the peer that DRBD keeps apart, from the kernel.
+/// Those of all volumes towards the peer that DRBD keeps apart, or does not reach, from the kernel.
 pub(crate) fn read(resource: &Resource, name: &str, version: Version, deadline: Deadline) -> Result<Vec<Generation>> {
-    let apart = resource.peers.iter().find(|(_, peer)| peer.connection == Connection::StandAlone);
+    let find = |wanted: fn(&Peer) -> bool| resource.peers.iter().find(|(_, peer)| wanted(peer));
+    let apart = find(|peer| peer.connection == Connection::StandAlone).or_else(|| find(|peer| !peer.connected()));
     let peer = apart.or_else(|| resource.peers.first_key_value()).map_or(0, |(id, _)| *id);
     // Where there is no disk there is no generation (ERR_NO_DISK).
     let volumes = resource.volumes.iter().filter(|(_, volume)| volume.disk != Disk::Diskless);

@@ -36,6 +36,8 @@ pub(crate) enum Parted {
 pub(crate) struct Other {
     pub(crate) node: String,
     pub(crate) primary: bool,
+    /// It has given up a connection (StandAlone).
+    pub(crate) standalone: bool,
 }
 
 /// What was seen.
@@ -204,15 +206,24 @@ fn connection(facts: &Facts, resource: &Resource, peer: &Peer) -> Option<String>
     if peer.connection == Connection::StandAlone {
         return Some(standalone(facts, peer));
     }
-    let just_alone = facts.alone_for.is_some_and(|time| time < SETTLES);
+    // DRBD 9 knows peers by name, and of several another one may be the one that speaks.
+    let speaks = |other: &&Other| peer.node().is_none_or(|name| name == other.node);
+    let other = facts.others.iter().find(speaks);
+    // That does not pass by itself, and is no sign of a death.
+    let refused = other.is_some_and(|other| other.standalone);
+    let just_alone = facts.alone_for.is_some_and(|time| time < SETTLES) && !refused;
     if peer.connection.foreign().is_some() || (just_alone && !resource.primary()) {
         return None;
     }
     let alone = resource.primary() && !resource.some_peer_all_up_to_date();
     let copy = if alone { "; what is written is on this node alone" } else { "" };
-    // DRBD 9 knows peers by name, and of several another one may be the one that speaks.
-    let speaks = |other: &&Other| peer.node().is_none_or(|name| name == other.node);
-    let who = match facts.others.iter().find(speaks) {
+    let who = match other {
+        Some(other) if refused => {
+            format!(
+                "node {} has given up the connection (StandAlone); drbdadm connect {} there",
+                other.node, facts.name
+            )
+        }
         Some(other) => format!("node {} runs it, so the replication link is cut", other.node),
         None => "it is down, or the replication link is cut".to_owned(),
     };

@@ -171,7 +171,7 @@ fn with_a_second_good_copy_nobody_is_said_to_be_alone() {
 /// n2 tells what it sees because it misses n3 as well.
 #[test]
 fn what_another_node_says_is_not_taken_for_the_lost_one() {
-    let of = |node: &str| vec![Other { node: node.into(), primary: false }];
+    let of = |node: &str| vec![Other { node: node.into(), primary: false, standalone: false }];
     let told = |node| judge(&Facts { others: of(node), ..nine(&N3_GONE) }).summary;
     assert!(told("n2").contains("it is down, or the replication link is cut"), "{}", told("n2"));
     assert!(told("n3").contains("node n3 runs it, so the replication link is cut"), "{}", told("n3"));

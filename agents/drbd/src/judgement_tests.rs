@@ -14,10 +14,18 @@ macro_rules! captured {
     };
 }
 
+/// One of a pair under Pacemaker and ocf:linbit:drbd, of which /proc/drbd alone was kept.
+macro_rules! under_pacemaker {
+    ($name:literal) => {
+        ($name, "", include_str!(concat!("../captures/", $name, ".proc")))
+    };
+}
+
 fn facts((_, events, proc): (&str, &str, &str)) -> Facts {
     let proc = ProcDrbd::parse(proc);
+    let resource = if events.is_empty() { proc.resource(&[0]) } else { events::read(events, "r0").unwrap() };
     let progress = proc.devices.into_iter().map(|(minor, device)| (minor, (device.done, device.finish))).collect();
-    Facts { name: "r0".into(), resource: events::read(events, "r0").unwrap(), progress, ..Facts::default() }
+    Facts { name: "r0".into(), resource, progress, ..Facts::default() }
 }
 
 /// Like the captured one, changed.
@@ -70,6 +78,21 @@ fn every_captured_state_is_what_the_table_says() {
         (captured!("diskless-primary-n2"), Degraded, Set(10_000), "volume 0 is Diskless at the peer"),
         (captured!("outdated-n1"), DegradedPromoted, Set(10_000), "not connected"),
         (captured!("outdated-n2"), Degraded, Remove, "volume 0 is Outdated here"),
+        // Neither the module nor its file is there; why it could not be loaded start says.
+        (("no-module-n1", "", ""), NotRunning, Remove, ""),
+        // crm_mon showed the same scores then, which linbit's agent had set.
+        (under_pacemaker!("pcmk-healthy-n1"), Running, Set(10_000), ""),
+        (under_pacemaker!("pcmk-healthy-n2"), RunningPromoted, Set(10_000), ""),
+        (under_pacemaker!("pcmk-standby-n1"), DegradedPromoted, Set(10_000), "the peer is not connected (Connecting)"),
+        (under_pacemaker!("pcmk-standby-n2"), NotRunning, Remove, ""),
+        (
+            under_pacemaker!("pcmk-after-fence-n1"),
+            DegradedPromoted,
+            Set(10_000),
+            "what is written is on this node alone",
+        ),
+        (under_pacemaker!("pcmk-recovered-n1"), RunningPromoted, Set(10_000), ""),
+        (under_pacemaker!("pcmk-recovered-n2"), Running, Set(10_000), ""),
     ];
     for (captured, state, wanted, words) in table {
         let facts = facts(captured);
@@ -184,11 +207,18 @@ fn how_nodes_parted_decides_what_is_said_of_standalone() {
 #[test]
 fn what_the_cluster_knows_of_the_other_node_is_said() {
     let cut = facts(captured!("both-primary-cut-n1"));
-    let other = |primary| vec![Other { node: "n2".into(), primary }];
+    let other = |primary| vec![Other { node: "n2".into(), primary, standalone: false }];
     let finding = judge(&Facts { others: other(true), ..cut.clone() });
     assert!(finding.summary.starts_with("BOTH NODES ARE PRIMARY, without a connection: node n2"), "{finding:?}");
     let finding = judge(&Facts { others: other(false), ..cut });
     assert!(finding.summary.contains("node n2 runs it, so the replication link is cut"), "{finding:?}");
+    // That the other does not connect lasts until somebody sees to it.
+    let gave_up = vec![Other { node: "n1".into(), primary: true, standalone: true }];
+    let alone_for = Some(Duration::ZERO);
+    let finding = judge(&Facts { others: gave_up, alone_for, ..facts(captured!("network-cut-n2")) });
+    assert_eq!(finding.state, State::Degraded);
+    let words = "node n1 has given up the connection (StandAlone); drbdadm connect r0 there";
+    assert!(finding.summary.contains(words), "{finding:?}");
 }
 
 #[test]

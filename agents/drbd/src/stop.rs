@@ -23,7 +23,7 @@ pub(crate) fn stop(run: &Run, settings: &Settings) -> Done {
     take_down(run, settings)?;
     run.store.remove(STARTED)?;
     run.store.remove(ALONE)?;
-    apart::withdraw(run, settings);
+    apart::fall_silent(run, settings);
     unfence::forget(run);
     outdate(run, settings);
     run.cluster().promotion_score(None);

@@ -70,8 +70,11 @@ When both nodes have written without each other, DRBD keeps them apart: StandAlo
 generations of both nodes, which they tell each other as a private node attribute (drbd-RESOURCE) while they have no connection, \
 names the split brain, and prints the commands for both ways out. It never chooses one.
 
-A node that was Primary when they parted may be promoted again. One that was not is refused, and has no promotion \
-score: what the other has written would be lost. So is one of which drbdsetup does not say what it has written (get-gi).";
+A node that was Primary when they parted may be promoted again, after a stop and a start too, until the other is Primary. One \
+that was not is refused, and has no promotion score: what the other has written would be lost. So is one of which drbdsetup \
+does not say what it has written (get-gi), and one that lacks what the other has written since only one of them gave up the \
+connection; the other goes on trying to connect, which shows as Connecting. Once the node with more is lost, only fencing in \
+drbd.conf keeps the other from being promoted.";
 
 pub(crate) const FENCING: &str = "\
 greenarrow-drbd-fence does what crm-fence-peer.9.sh and crm-unfence-peer.9.sh of drbd-utils do, with the same constraint and the \

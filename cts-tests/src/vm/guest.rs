@@ -338,4 +338,14 @@ impl Member for Guest {
     fn write_file(&self, path: &str, content: &str, mode: u32, owner: Owner) -> Result<()> {
         self.write_file(path, content, mode, owner)
     }
+
+    fn power_cut(&self) -> Result<()> {
+        self.power_cut()
+    }
+
+    fn boot(&self) -> Result<()> {
+        self.power_on()?;
+        self.wait_up()?;
+        self.start_cluster()
+    }
 }

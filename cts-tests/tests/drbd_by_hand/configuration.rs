@@ -8,7 +8,7 @@ use cts_tests::vm::drbd::{device, wait_device};
 use cts_tests::vm::guest::Guest;
 use cts_tests::vm::rack::Rack;
 
-use crate::action::{AGENT, Action, USUAL, expect, logged};
+use crate::action::{AGENT, Action, USUAL, at_once, expect, logged};
 use crate::{both_started, configure, instead_of_drbdsetup, role, score, shell};
 
 pub(crate) fn a_broken_one_is_explained_and_hinders_no_stop(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
@@ -34,19 +34,23 @@ pub(crate) fn a_broken_one_is_explained_and_hinders_no_stop(rack: &Rack, n1: &Gu
     // A healthy Primary goes on without a drbd.conf; linbit:drbd says 5, and Pacemaker moves it.
     rack.each(|guest| shell(guest, "echo 'frob {' >> /etc/drbd.d/r0.res").map(drop))?;
     for _ in 0..2 {
-        expect(n1, "monitor", USUAL, 191, &["/etc/drbd.conf is not usable", "r0.res", "frob"])?;
+        at_once(n1, "monitor", 191, &["/etc/drbd.conf is not usable", "r0.res", "frob"], "--update=10000")?;
     }
-    assert_eq!(score(n1)?, "--update=10000");
     // Nor does a change of a parameter fail it; what there is to say the monitor says.
     expect(n1, "reload-agent", USUAL, 0, &[])?;
     logged(n1, "drbd.conf is not taken up: /etc/drbd.conf is not usable")?;
     assert_eq!(role(n1)?, "Primary");
-    expect(n1, "demote", USUAL, 0, &[])?;
-    expect(n1, "promote", USUAL, 0, &[])?;
-    expect(n2, "stop", USUAL, 0, &[])?;
+    // linbit:drbd says 5 to a stop then, and the node is fenced.
+    shell(n1, "mkfs.ext4 -q /dev/drbd0 && mount /dev/drbd0 /mnt")?;
+    expect(n1, "stop", 6000, 1, &["held open by the mount /mnt"])?;
+    assert_eq!((role(n1)?, score(n1)?), ("Primary".into(), "--update=10000".into()));
+    n1.text(&["umount", "/mnt"])?;
+    at_once(n1, "demote", 0, &[], "--update=10000")?;
+    at_once(n1, "promote", 0, &[], "--update=10000")?;
+    at_once(n2, "stop", 0, &[], "--delete")?;
     assert_eq!(device(n2, 0)?, None);
-    expect(n2, "start", 60_000, 5, &["r0.res", "frob"])?;
-    expect(n2, "monitor", USUAL, 7, &[])?;
+    at_once(n2, "start", 5, &["r0.res", "frob"], "--delete")?;
+    at_once(n2, "monitor", 7, &[], "--delete")?;
     rack.each(|guest| shell(guest, "cp /root/r0.res /etc/drbd.d/r0.res").map(drop))?;
     expect(n2, "start", 60_000, 0, &[])?;
     wait_device(n1, 0, "connected", |one| one.connection == "Connected")?;
@@ -58,7 +62,7 @@ pub(crate) fn a_broken_one_is_explained_and_hinders_no_stop(rack: &Rack, n1: &Gu
     n1.write_file("/usr/sbin/drbdsetup", "#!/bin/sh\nexec sleep 1000\n", 0o755, Owner::Root)?;
     expect(n1, "monitor", 8000, 191, &["drbdsetup", "did not end within", "this is from /proc/drbd"])?;
     shell(n1, "mv /root/drbdsetup /usr/sbin; mv /usr/sbin/drbdadm /root")?;
-    expect(n1, "stop", USUAL, 0, &[])?;
+    at_once(n1, "stop", 0, &[], "--delete")?;
     shell(n1, "mv /root/drbdadm /usr/sbin")?;
     assert_eq!(device(n1, 0)?, None);
     expect(n2, "stop", USUAL, 0, &[])?;
@@ -122,16 +126,10 @@ pub(crate) fn a_missing_module_is_explained_and_an_old_one_refused(rack: &Rack, 
                     f=$(find /lib/modules/$(uname -r) -name 'drbd.ko*') && mv $f /lib/modules/9.9.9-other/extra/ && echo $f";
     let module = shell(n2, hide)?;
     let running = shell(n2, "uname -r")?;
-    expect(
-        n2,
-        "start",
-        60_000,
-        5,
-        &["can not load the drbd module", running.trim(), "9.9.9-other", "or boot one of those"],
-    )?;
-    expect(n2, "monitor", USUAL, 7, &[])?;
-    assert_eq!(score(n2)?, "--delete");
-    expect(n2, "stop", USUAL, 0, &[])?;
+    let words = ["can not load the drbd module", running.trim(), "9.9.9-other", "or boot one of those"];
+    Action::new(n2, "start").expect_at_once(5, &words)?;
+    at_once(n2, "monitor", 7, &[], "--delete")?;
+    at_once(n2, "stop", 0, &[], "--delete")?;
     expect(n2, "validate-all", USUAL, 5, &["9.9.9-other"])?;
     shell(n2, &format!("mv /lib/modules/9.9.9-other/extra/drbd.ko* {}", module.trim()))?;
     // start loads it.

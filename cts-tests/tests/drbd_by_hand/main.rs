@@ -24,7 +24,9 @@ use cts_tests::vm::switch::Link;
 /// What the agent has sent to the cluster, an invocation a line.
 const SENT: &str = "/run/sent";
 /// In place of Pacemaker's tools: there is no cluster here to ask what has reached it.
-const RECORDER: &str = "#!/bin/sh\necho \"${0##*/} $*\" >> /run/sent\n";
+const RECORDER: &str = "#!/bin/sh\necho \"${0##*/} $*\" >> /run/sent\ncase \"$*\" in *--query*) cat /run/told;; esac\n";
+/// What the cluster tells of other nodes, where a part has said it.
+const TOLD: &str = "/run/told";
 /// In place of crm_resource: whom the cluster has promoted, as far as a part has said so.
 const LOCATOR: &str = "#!/bin/sh\ncat /run/located\n";
 
@@ -34,6 +36,7 @@ type Part = fn(&Rack, &Guest, &Guest) -> Result<()>;
 const PARTS: &[(&str, Part)] = &[
     ("roles", roles::change_or_it_is_said_who_stands_in_the_way),
     ("split brain", split_brain::is_named_and_ended_by_hand),
+    ("given up", split_brain::who_lacks_data_is_told_so),
     ("states", states::what_is_wrong_is_named_and_nothing_is_made_worse),
     ("verify", states::what_a_verify_has_found_is_said_with_the_way_out),
     ("fencing", states::io_waits_for_the_fencing_and_so_does_a_promotion),
@@ -94,7 +97,7 @@ fn fresh(rack: &Rack) -> Result<()> {
     rack.each(|guest| {
         guest.volume_mend(0)?;
         let line =
-            "pkill -x tail; umount /mnt /proc/drbd; rm -rf /run/resource-agents/* /etc/drbd.d/r1.res; : > /run/sent; : > /run/action.log; tc qdisc del dev eth1 root";
+            "pkill -x tail; umount /mnt /proc/drbd; rm -rf /run/told /run/resource-agents/* /etc/drbd.d/r1.res; : > /run/sent; : > /run/action.log; tc qdisc del dev eth1 root";
         guest.run(&["bash", "-c", line])?;
         guest.run(&["bash", "-c", "mv /root/drbdsetup /root/drbdadm /usr/sbin"])?;
         guest.run(&["bash", "-c", "cp /root/r0.res /etc/drbd.d/; modprobe drbd; drbdadm resume-io r0"])?;

@@ -8,30 +8,32 @@ use cts_tests::vm::drbd::{device, wait_device};
 use cts_tests::vm::guest::Guest;
 use cts_tests::vm::rack::Rack;
 
-use crate::action::{Action, USUAL, expect, logged};
-use crate::{SENT, WRITE, block, both_started, cut, forgive, instead_of_drbdsetup, role, score, shell, wait_for_age};
+use crate::action::{Action, USUAL, at_once, expect, logged};
+use crate::{SENT, TOLD, WRITE, block, both_started, cut, forgive, instead_of_drbdsetup, role, score, shell};
+use crate::{wait_for_age, wait_in_sync};
 
 pub(crate) fn is_named_and_ended_by_hand(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     both_started(rack)?;
     expect(n1, "promote", USUAL, 0, &[])?;
     // The link is cut, and both write: a split brain.
     cut(rack)?;
-    expect(n1, "monitor", USUAL, 191, &["not connected (Connecting)", "on this node alone"])?;
+    at_once(n1, "monitor", 191, &["not connected (Connecting)", "on this node alone"], "--update=10000")?;
     // Only when that has lasted: to lose its peer is how the death of a Primary begins.
     expect(n2, "monitor", USUAL, 0, &[])?;
     wait_for_age(n2, 30)?;
     n2.write_file("/run/resource-agents/drbd-r0.alone", "0", 0o600, Owner::Root)?;
-    expect(n2, "monitor", USUAL, 190, &["not connected (Connecting)"])?;
-    assert_eq!((score(n1)?, score(n2)?), ("--update=10000".into(), "--update=1000".into()));
+    at_once(n2, "monitor", 190, &["not connected (Connecting)"], "--update=1000")?;
     // The cluster says that it has promoted the other as well.
     let notify = Action::new(n1, "notify").meta("notify_type", "post").meta("notify_operation", "promote");
     notify.meta("notify_promoted_resource", "r0:1").meta("notify_promoted_uname", "n2").expect(0, &[])?;
     logged(n1, "BOTH NODES ARE PRIMARY: r0 is Primary here and on n2")?;
     both_write_and_meet(rack, n1, n2)?;
-    let ways_out = ["StandAlone", "SPLIT BRAIN", "drbdadm connect --discard-my-data r0"];
-    expect(n1, "monitor", USUAL, 191, &ways_out)?;
-    expect(n2, "monitor", USUAL, 190, &ways_out)?;
-    assert_eq!((score(n1)?, score(n2)?), ("--update=10000".into(), "--delete".into()));
+    let discard = "`drbdadm disconnect r0; drbdadm secondary r0; drbdadm connect --discard-my-data r0`";
+    let keeps_this = format!("To keep the data of this node: on the other {discard}, and here `drbdadm connect r0`");
+    let keeps_the_other = format!("To keep the other's: here {discard}, and there `drbdadm connect r0`");
+    let ways_out = ["StandAlone", "SPLIT BRAIN", &keeps_this, &keeps_the_other];
+    at_once(n1, "monitor", 191, &ways_out, "--update=10000")?;
+    at_once(n2, "monitor", 190, &ways_out, "--delete")?;
     it_is_offered_by_nobody(n2)?;
     nobody_knows_what_it_has_written(n2)?;
     // Where the cluster served until then its data may go on, and the other hears at once that it is no Primary.
@@ -40,6 +42,7 @@ pub(crate) fn is_named_and_ended_by_hand(rack: &Rack, n1: &Guest, n2: &Guest) ->
     expect(n1, "demote", USUAL, 0, &[])?;
     assert_eq!(said(n1)?, "Secondary");
     expect(n1, "promote", USUAL, 0, &[])?;
+    a_stop_does_not_end_it(n1, n2)?;
     // As the reason says it.
     shell(n2, "drbdadm disconnect r0; drbdadm secondary r0; drbdadm connect --discard-my-data r0")?;
     n1.text(&["drbdadm", "connect", "r0"])?;
@@ -52,9 +55,87 @@ pub(crate) fn is_named_and_ended_by_hand(rack: &Rack, n1: &Guest, n2: &Guest) ->
 
 /// The role that was told the other node last.
 fn said(guest: &Guest) -> Result<String> {
+    Ok(words(guest)?.split(' ').next().unwrap_or_default().to_owned())
+}
+
+/// All that was told.
+pub(crate) fn words(guest: &Guest) -> Result<String> {
     let sent = guest.read_file(SENT)?;
     let last = sent.lines().filter_map(|line| line.split_once("--update ")).map(|(_, value)| value).next_back();
-    Ok(last.and_then(|value| value.split(' ').next()).unwrap_or_default().to_owned())
+    Ok(last.unwrap_or_default().to_owned())
+}
+
+/// What the cluster tells of the other node from now on.
+pub(crate) fn hear(guest: &Guest, of: &str, words: &str) -> Result<()> {
+    let told =
+        format!("<pacemaker-result><attribute name=\"drbd-r0\" value=\"{words}\" host=\"{of}\"/></pacemaker-result>");
+    guest.write_file(TOLD, told, 0o644, Owner::Root)?;
+    guest.text(&["rm", "-f", "/run/resource-agents/drbd-r0.heard"]).map(drop)
+}
+
+/// After a restart it tries to connect, and the other does not: it is who had what was served, until the other is Primary.
+fn a_stop_does_not_end_it(n1: &Guest, n2: &Guest) -> Result<()> {
+    expect(n1, "stop", USUAL, 0, &[])?;
+    expect(n1, "start", 60_000, 0, &[])?;
+    assert_eq!(device(n1, 0)?.map(|one| one.connection), Some("WFConnection".into()));
+    expect(n2, "monitor", USUAL, 190, &["SPLIT BRAIN"])?;
+    let told = words(n2)?;
+    ensure!(told.starts_with("Secondary StandAlone ") && told.contains(':'), "n2 does not say what it has: {told:?}");
+    hear(n1, "n2", &told)?;
+    let refuses = ["node n2 has given up the connection (StandAlone); drbdadm connect r0 there"];
+    at_once(n1, "monitor", 190, &refuses, "--update=1000")?;
+    expect(n1, "promote", USUAL, 0, &[])?;
+    expect(n1, "demote", USUAL, 0, &[])?;
+    hear(n1, "n2", &told.replace("Secondary", "Primary"))?;
+    at_once(n1, "monitor", 190, &refuses, "--delete")?;
+    hear(n1, "n2", &told)?;
+    at_once(n1, "promote", 1, &["not promoted: SPLIT BRAIN"], "--update=-1000000")?;
+    // As it was.
+    forgive(n1)?;
+    shell(n1, &format!("rm {TOLD} /run/resource-agents/drbd-r0.heard; drbdadm disconnect r0"))?;
+    wait_device(n1, 0, "alone for good", |one| one.connection == "StandAlone")?;
+    n1.write_file("/run/resource-agents/drbd-r0.served", "", 0o600, Owner::Root)?;
+    expect(n1, "promote", USUAL, 0, &[])
+}
+
+/// Without a split brain: one gives up the connection that the other tries to make, and lacks what the Primary writes.
+pub(crate) fn who_lacks_data_is_told_so(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
+    both_started(rack)?;
+    expect(n1, "promote", USUAL, 0, &[])?;
+    n1.text(&["drbdadm", "disconnect", "r0"])?;
+    wait_device(n2, 0, "without its peer", |one| one.connection == "WFConnection")?;
+    shell(n1, WRITE)?;
+    at_once(n1, "monitor", 191, &["StandAlone"], "--update=10000")?;
+    expect(n2, "monitor", USUAL, 0, &[])?;
+    hear(n2, "n1", &words(n1)?)?;
+    let refuses = ["node n1 has given up the connection (StandAlone); drbdadm connect r0 there"];
+    at_once(n2, "monitor", 190, &refuses, "--delete")?;
+    // As in a planned move: n1 is there, and knows more.
+    expect(n1, "demote", USUAL, 0, &[])?;
+    hear(n2, "n1", &words(n1)?)?;
+    let newer = "not promoted: the other node has newer data";
+    at_once(n2, "promote", 1, &[newer, "drbdadm connect r0 there first"], "--update=-1000000")?;
+    assert_eq!(role(n2)?, "Secondary");
+    expect(n1, "promote", USUAL, 0, &[])?;
+    n1.text(&["drbdadm", "connect", "r0"])?;
+    wait_in_sync(n2)?;
+    rack.each(|guest| shell(guest, &format!("rm -f {TOLD} /run/resource-agents/drbd-r0.heard")).map(drop))?;
+    rack.each(forgive)?;
+    expect(n1, "monitor", USUAL, 8, &[])?;
+    expect(n2, "monitor", USUAL, 0, &[])?;
+
+    // The Secondary gives up: it has written nothing alone, and the Primary has, and says so when it hears of that.
+    n2.text(&["drbdadm", "disconnect", "r0"])?;
+    wait_device(n1, 0, "without its peer", |one| one.connection == "WFConnection")?;
+    shell(n1, WRITE)?;
+    at_once(n2, "monitor", 190, &["StandAlone"], "--update=1000")?;
+    hear(n1, "n2", &words(n2)?)?;
+    at_once(n1, "monitor", 191, &["node n2 has given up the connection"], "--update=10000")?;
+    hear(n2, "n1", &words(n1)?)?;
+    at_once(n2, "monitor", 190, &["which has newer data"], "--delete")?;
+    at_once(n2, "promote", 1, &[newer, "drbdadm connect r0 first"], "--update=-1000000")?;
+    n2.text(&["drbdadm", "connect", "r0"])?;
+    wait_in_sync(n2).map(drop)
 }
 
 /// Its promotion would be refused, and so no action offers it: Pacemaker would demote the other for it.
@@ -64,8 +145,8 @@ fn it_is_offered_by_nobody(n2: &Guest) -> Result<()> {
     assert_eq!(score(n2)?, "--delete", "after a notification");
     expect(n2, "probe", USUAL, 190, &["StandAlone", "SPLIT BRAIN"])?;
     assert_eq!(score(n2)?, "--delete", "after a probe");
-    expect(n2, "promote", USUAL, 1, &["not promoted: SPLIT BRAIN", "--discard-my-data"])?;
-    assert_eq!((role(n2)?, score(n2)?), ("Secondary".into(), "--update=-1000000".into()));
+    at_once(n2, "promote", 1, &["not promoted: SPLIT BRAIN", "--discard-my-data"], "--update=-1000000")?;
+    assert_eq!(role(n2)?, "Secondary");
     expect(n2, "monitor", USUAL, 190, &["SPLIT BRAIN"])?;
     assert_eq!(score(n2)?, "--update=-1000000", "a monitor has taken back what refuses the next promotion");
     forgive(n2)?;

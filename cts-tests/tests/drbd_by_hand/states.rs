@@ -10,11 +10,8 @@ use cts_tests::vm::rack::Rack;
 use cts_tests::vm::switch::Link;
 use cts_tests::wait;
 
-use crate::action::{Action, USUAL, expect, logged};
+use crate::action::{Action, USUAL, at_once, expect, logged};
 use crate::{WRITE, block, both_started, configure, cut, forgive, role, score, shell, wait_in_sync};
-
-/// A promotion that cannot succeed ends after a look and a try.
-const AT_ONCE: Duration = Duration::from_secs(5);
 
 pub(crate) fn what_is_wrong_is_named_and_nothing_is_made_worse(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     both_started(rack)?;
@@ -33,16 +30,15 @@ fn a_resync(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     shell(n1, "dd if=/dev/urandom of=/dev/drbd0 bs=1M count=12 oflag=direct")?;
     n2.text(&["drbdadm", "connect", "r0"])?;
     wait_device(n2, 0, "being synchronised", |one| one.connection == "SyncTarget")?;
-    expect(n1, "monitor", USUAL, 191, &["resync of volume 0 to the peer", "% done", "left"])?;
-    expect(n2, "monitor", USUAL, 190, &["resync of volume 0 from the peer"])?;
-    assert_eq!((score(n1)?, score(n2)?), ("--update=10000".into(), "--update=10".into()));
+    at_once(n1, "monitor", 191, &["resync of volume 0 to the peer", "% done", "left"], "--update=10000")?;
+    at_once(n2, "monitor", 190, &["resync of volume 0 from the peer", "% done", "left"], "--update=10")?;
     n2.text(&["drbdadm", "pause-sync", "r0"])?;
     expect(n1, "monitor", USUAL, 191, &["resync of volume 0 to the peer rests (peer)"])?;
     expect(n2, "monitor", USUAL, 190, &["resync of volume 0 from the peer rests (user)"])?;
     n2.text(&["drbdadm", "resume-sync", "r0"])?;
     // Data that is not whole: refused at once, and not after 15 seconds.
     n2.text(&["drbdadm", "disconnect", "r0"])?;
-    expect(n2, "monitor", USUAL, 190, &["volume 0 is Inconsistent here"])?;
+    at_once(n2, "monitor", 190, &["volume 0 is Inconsistent here"], "--delete")?;
     cannot_be_promoted(n2)?;
     rack.each(|guest| guest.text(&["drbdadm", "disk-options", "--resync-rate=100M", "r0"]).map(drop))?;
     n2.text(&["drbdadm", "connect", "r0"])?;
@@ -50,16 +46,13 @@ fn a_resync(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
 }
 
 fn cannot_be_promoted(guest: &Guest) -> Result<()> {
-    let answer = Action::new(guest, "promote").expect(1, &["Need access to UpToDate data (-2)"])?;
-    ensure!(answer.took < AT_ONCE, "it took {:?} to see what cannot be", answer.took);
-    assert_eq!(score(guest)?, "--update=-1000000");
+    at_once(guest, "promote", 1, &["Need access to UpToDate data (-2)"], "--update=-1000000")?;
     forgive(guest)
 }
 
 fn data_that_is_not_good(n2: &Guest) -> Result<()> {
     shell(n2, "drbdadm disconnect r0; drbdadm outdate r0")?;
-    expect(n2, "monitor", USUAL, 190, &["volume 0 is Outdated here", "see the log"])?;
-    assert_eq!(score(n2)?, "--delete");
+    at_once(n2, "monitor", 190, &["volume 0 is Outdated here", "see the log"], "--delete")?;
     cannot_be_promoted(n2)?;
     n2.text(&["drbdadm", "connect", "r0"])?;
     wait_in_sync(n2).map(drop)
@@ -67,8 +60,7 @@ fn data_that_is_not_good(n2: &Guest) -> Result<()> {
 
 fn suspended_by_hand(n1: &Guest) -> Result<()> {
     n1.text(&["drbdadm", "suspend-io", "r0"])?;
-    expect(n1, "monitor", USUAL, 191, &["I/O is suspended by hand"])?;
-    assert_eq!(score(n1)?, "--update=10000");
+    at_once(n1, "monitor", 191, &["I/O is suspended by hand"], "--update=10000")?;
     n1.text(&["drbdadm", "resume-io", "r0"])?;
     expect(n1, "monitor", USUAL, 8, &[])
 }
@@ -103,17 +95,15 @@ fn no_data(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     n1.volume_fail(0)?;
     n1.run(&["bash", "-c", WRITE])?;
     wait_device(n1, 0, "without a disk", |one| one.disk == "Diskless")?;
-    expect(n1, "monitor", USUAL, 191, &["volume 0 has lost its disk here"])?;
-    expect(n2, "monitor", USUAL, 190, &["volume 0 is Diskless at the peer"])?;
-    assert_eq!((score(n1)?, score(n2)?), ("--update=10".into(), "--update=10000".into()));
+    at_once(n1, "monitor", 191, &["volume 0 has lost its disk here"], "--update=10")?;
+    at_once(n2, "monitor", 190, &["volume 0 is Diskless at the peer"], "--update=10000")?;
     // linbit:drbd never ends here.
     expect(n2, "stop", 6000, 1, &["is still up", "works on this node's"])?;
     assert_eq!((device(n2, 0)?.map(|one| one.disk), score(n2)?), (Some("UpToDate".into()), "--update=10000".into()));
     n1.text(&["drbdadm", "resource-options", "--on-no-data-accessible=suspend-io", "r0"])?;
     rack.cut(Link::Replication);
     wait_device(n1, 0, "without its peer", |one| one.connection == "WFConnection")?;
-    expect(n1, "monitor", USUAL, 9, &["Primary without data: volume 0 is Diskless here"])?;
-    assert_eq!(score(n1)?, "--delete");
+    at_once(n1, "monitor", 9, &["Primary without data: volume 0 is Diskless here"], "--delete")?;
     logged(n1, "I/O is suspended: no good data is reachable from here")?;
     // Who reads waits for data, and nobody can take the device from him before they come.
     n1.daemon(&["dd", "if=/dev/drbd0", "of=/dev/null", "bs=4096", "count=1", "iflag=direct"])?;
@@ -208,15 +198,15 @@ pub(crate) fn io_waits_for_the_fencing_and_so_does_a_promotion(rack: &Rack, n1: 
     expect(n1, "promote", USUAL, 0, &[])?;
     handler(n1, 10, 7)?;
     cut(rack)?;
-    expect(n1, "monitor", USUAL, 191, &["I/O is suspended until the handler fence-peer has fenced the peer"])?;
+    let suspended = "I/O is suspended until the handler fence-peer has fenced the peer";
+    at_once(n1, "monitor", 191, &[suspended], "--update=10000")?;
     wait_device(n1, 0, "sure of the peer", |one| one.peer_disk == "Outdated")?;
     expect(n1, "monitor", USUAL, 191, &["not connected", "on this node alone"])?;
 
     handler(n2, 0, 1)?;
     let refused = ["DRBD refuses", "(-7)", "the handler fence-peer could not make sure"];
-    let answer = Action::new(n2, "promote").expect(1, &refused)?;
-    ensure!(answer.took < AT_ONCE, "it took {:?} to see what cannot be", answer.took);
-    assert_eq!((role(n2)?, score(n2)?), ("Secondary".into(), "--update=-1000000".into()));
+    at_once(n2, "promote", 1, &refused, "--update=-1000000")?;
+    assert_eq!(role(n2)?, "Secondary");
     forgive(n2)?;
     // The cluster has made an end of the other.
     shell(n1, "drbdadm secondary r0 && drbdadm down r0")?;

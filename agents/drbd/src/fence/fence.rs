@@ -25,7 +25,11 @@ pub(crate) fn fence(options: &Options, log: &Log) -> Result<Verdict> {
         return Ok(Verdict::Outdated);
     }
     not_rejected(options, &cib, &wanted)?;
-    let (cib, peers) = watch(options, log)?;
+    let (cib, peers) = if known_to_be_fenced(options, &cib) {
+        (cib, Peers { all_reachable: false, all_fenced: true })
+    } else {
+        watch(options, log)?
+    };
     quorate(&cib)?;
     let disks = Disks::look(options)?;
     let (place, verdict) = decide(disks, peers);
@@ -81,6 +85,13 @@ pub(crate) fn same(there: &crate::cib::Constraint, wanted: &Wanted) -> bool {
     bars && !there.foreign && spared == found
 }
 
+/// Whether this node's own copy says so of every peer. Nobody else has to be asked then: the controller writes that after the deed
+/// and before it has anything promoted, and a promotion would wait for the answer.
+fn known_to_be_fenced(options: &Options, cib: &Cib) -> bool {
+    let excluded = options.excluded().unwrap_or_else(|| only_other(options, cib));
+    !excluded.is_empty() && excluded.iter().all(|node| by_the_cluster(cib, node) == Standing::Fenced)
+}
+
 /// Looks at the peers until all that matters is known, or the time is over.
 fn watch(options: &Options, log: &Log) -> Result<(Cib, Peers)> {
     let (begun, deadline) = (Instant::now(), Deadline::after(options.timeout));
@@ -115,12 +126,16 @@ fn only_other(options: &Options, cib: &Cib) -> Vec<String> {
 }
 
 fn look(cib: &Cib, node: &str) -> Standing {
-    let state = cib.states.iter().find(|(name, _)| name.eq_ignore_ascii_case(node)).map(|(_, state)| state);
-    match standing(state, cib.fencing, cib.startup_fencing) {
+    match by_the_cluster(cib, node) {
         // The cluster may not have noticed yet.
         Standing::Online if !answers(node) => Standing::Undecided,
         standing => standing,
     }
+}
+
+fn by_the_cluster(cib: &Cib, node: &str) -> Standing {
+    let state = cib.states.iter().find(|(name, _)| name.eq_ignore_ascii_case(node)).map(|(_, state)| state);
+    standing(state, cib.fencing, cib.startup_fencing)
 }
 
 /// Whether the controller of that node answers, which a dead or cut-off one does not.
@@ -227,6 +242,19 @@ mod tests {
         "r9".clone_into(&mut unknown.resource);
         assert!(wanted(&unknown, &cib).unwrap_err().to_string().contains("drbd_resource=r9"));
         assert_eq!(only_other(&options("n1"), &cib), ["n2"]);
+    }
+
+    #[test]
+    fn who_is_known_to_be_fenced_is_not_asked_for() {
+        let known = |own: &str, cib: &str| known_to_be_fenced(&options(own), &Cib::parse(cib).unwrap());
+        let n2 = r#"in_ccm="0" crmd="0" join="down" expected="down""#;
+        assert!(known("n1", CIB) && !known("n2", CIB), "n2 was fenced, and n1 is online");
+        for other in [r#"in_ccm="0" crmd="0" expected="member""#, r#"in_ccm="1" crmd="1" expected="member""#] {
+            assert!(!known("n1", &CIB.replace(n2, other)), "{other}");
+        }
+        // Of three, one is not known.
+        let third = CIB.replace("</nodes>", r#"<node id="3" uname="n3"/></nodes>"#);
+        assert!(third != CIB && !known("n1", &third));
     }
 
     /// DRBD's numbers (drbd_nl.c, `conn_try_outdate_peer`).

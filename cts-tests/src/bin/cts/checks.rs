@@ -55,8 +55,8 @@ pub(crate) const CHECKS: &[Check] = &[
     },
     Check {
         name: "vm",
-        about: "ocf:greenarrow:drbd with a real DRBD in virtual machines, by hand; the rig itself",
-        kind: Kind::Guests(&["vm_rig", "drbd_by_hand"]),
+        about: "ocf:greenarrow:drbd with a real DRBD in virtual machines, by hand; the rig itself, and what is played on both",
+        kind: Kind::Guests(&["vm_rig", "drbd_by_hand", "both_rigs"]),
     },
     Check {
         name: "hvmail-ha",

@@ -48,7 +48,7 @@ struct Event {
 pub(crate) fn measure(table: &Table, rounds: usize) -> Result<()> {
     postgres::put_in_place(USUAL)?;
     let theirs = of_chain(Agents::Peers, rounds)?;
-    let ours = of_chain(Agents::Own(&[]), rounds)?;
+    let ours = of_chain(Agents::Own { beside: &[], services: false }, rounds)?;
     for (index, place) in ["active guest", "the other guest"].iter().enumerate() {
         let [own, peer] = [&ours, &theirs].map(|seen| seen.processor_time[index]);
         let goal = if index == 0 { Goal::Better(CHEAPER) } else { Goal::None };

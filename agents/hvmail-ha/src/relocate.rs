@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ocf::Deadline;
 
-use crate::cib::{preference, stop_marks};
+use crate::cib::{Lacks, preference, stop_marks};
 use crate::crm_mon::{Failure, Monitored};
 use crate::picture::Picture;
 use crate::{serve, tools};
@@ -43,6 +43,8 @@ pub(crate) struct Work<'a> {
     signals: Option<SignalFd>,
     told: Vec<String>,
     before: Option<Before>,
+    /// What the operator has given up for this one move: the word of a primary that is gone.
+    pub(crate) given_up: Option<Lacks>,
 }
 
 impl<'a> Work<'a> {
@@ -54,6 +56,7 @@ impl<'a> Work<'a> {
             signals: interrupts().ok(),
             told: Vec::new(),
             before: Before::of(picture),
+            given_up: None,
         }
     }
 

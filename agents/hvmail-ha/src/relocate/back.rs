@@ -147,7 +147,8 @@ impl Work<'_> {
         self.deadline = Deadline::after(BACK);
         let budget = SignedDuration::try_from(BACK).unwrap_or(SPARE);
         let until = Timestamp::now().saturating_add(budget + SPARE).unwrap_or(Timestamp::MAX);
-        let asked = tools::add_constraints(&preference(&picture.here, &before.node, &self.clones(), until));
+        let asked =
+            tools::add_constraints(&preference(&picture.here, &before.node, &self.clones(), &self.plain(), until));
         self.say(&format!("the cluster was asked to promote {} again", before.node));
         let there = |state: &Monitored| before.is_back(state, &roles);
         let answers = || serve::ask(&picture.configuration, &picture.here, &before.node).is_ok();

@@ -51,6 +51,7 @@ fn planned_move(pair: &Pair) -> Result<Outage> {
     let before = pair.leftovers()?;
     let began = Instant::now();
     let output = pair.run(old, &["hvmail_make_secondary"])?;
+    println!("{}", output.all());
     ends(&output, DONE, &[&format!("{} is Primary and serves (the database at", new.name)])?;
     // It ends when the other node serves, and not before.
     ensure!(pair.primary()?.name == new.name);

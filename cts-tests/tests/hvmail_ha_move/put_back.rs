@@ -115,6 +115,8 @@ fn killed_while_it_asks_back(pair: &Pair, (old, new): (&Node, &Node)) -> Result<
     wait::until("the role to be asked back", SETTLE, wait::QUICK, || Ok(asks_for(pair, old)))?;
     signalled(old, Signal::SIGKILL)?;
     let _ = running.wait();
+    // What is left does its work.
+    is_primary(pair, old)?;
     ensure!(asks_for(pair, old), "left: {:?}", pair.leftovers()?);
     let again = old.command(&["hvmail_make_secondary", "--timeout=20"])?.within(LONG).run()?;
     println!("killed while it asked back; repeated:\n{}", again.all());

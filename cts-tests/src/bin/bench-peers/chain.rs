@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cts_tests::postgres::{self, USUAL};
-use cts_tests::vm::chain::{Agents, Chain, Outages};
+use cts_tests::vm::chain::{Agents, Chain};
+use cts_tests::vm::chain_outages::Outages;
 use cts_tests::vm::guest::Guest;
 
 use crate::invocation::median;

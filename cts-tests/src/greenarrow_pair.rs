@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cib::{Cib, Resource, Role};
+use crate::cib::{Cib, Role};
 use crate::cluster::{Cluster, SETTLE};
 use crate::command::Output;
 use crate::contender::Contender;
 use crate::greenarrow::SMTP;
 use crate::isolation::{Isolation, enter};
-use crate::node::Node;
+use crate::node::{Node, Owner};
 use crate::observer::Observer;
 use crate::port_watch::PortWatch;
 use crate::postgres::{self, Place, Server, USUAL};
 use crate::postgres_pair::address;
 use crate::sql_writer::Writer;
-use crate::subject::Subject;
+use crate::subject::{IP_FILE, Subject};
 use crate::{installed, packages, wait};
 
 /// The operator's program.
@@ -30,9 +30,6 @@ pub const NAMES: [&str; 3] = [PROGRAM, "hvmail_make_primary", "hvmail_make_secon
 
 /// The agents of the pair and the operator's program, by package.
 pub const PACKAGES: &[&str] = &["postgresql", "primary-ips", "services", "hvmail-ha"];
-
-/// The services that stop first: the queue is flushed while the SMTP server still takes mail.
-const FLUSHED_FIRST: &str = "hvmail-studio-worker hvmail-qmail-send";
 
 /// The promotion score of a standby that streams.
 const STREAMS: i64 = 50;
@@ -74,26 +71,32 @@ pub fn with_pair(body: impl FnOnce(&Pair) -> Result<()>) -> Result<()> {
 
 /// The same with so many nodes: a primary and the others.
 pub fn with_nodes(nodes: u8, body: impl FnOnce(&Pair) -> Result<()>) -> Result<()> {
+    isolated(|| {
+        let pair = Pair::start(nodes)?;
+        body(&pair).with_context(|| pair.cluster.dump())
+    })
+}
+
+/// Runs `body` isolated, with a cluster of two that has no configuration but how long a controller waits at its start.
+pub fn with_bare(body: impl FnOnce(Bare) -> Result<()>) -> Result<()> {
+    isolated(|| body(Bare::start(2, |_| Cib::default().property("dc-deadtime", "1s"))?))
+}
+
+fn isolated(body: impl FnOnce() -> Result<()>) -> Result<()> {
     if std::process::id() != 1 {
         packages::require(packages::CLUSTER)?;
         postgres::tree(USUAL)?;
     }
     enter(Isolation::Cluster(PACKAGES), || {
         postgres::put_in_place(USUAL)?;
-        let pair = Pair::start(nodes)?;
-        body(&pair).with_context(|| pair.cluster.dump())
+        body()
     })
 }
 
 impl Bare {
     /// Starts the nodes, with `configure` for what is laid down before.
     pub fn start(nodes: u8, configure: impl FnOnce(Cib) -> Cib) -> Result<Self> {
-        let mut subject = Subject::services_behind_primary_ips(true, 3, 1);
-        let flushed_first = |one| match one {
-            Resource::Promotable(services) => Resource::Promotable(services.parameter("stop_first", FLUSHED_FIRST)),
-            other => other,
-        };
-        subject.followers = subject.followers.into_iter().map(flushed_first).collect();
+        let subject = Subject::services_behind_primary_ips(true, 3, 1).flushed_first();
         let builder = Cluster::builder(nodes).configure(configure).items(subject.items.iter().cloned());
         let mut builder = builder.agent("postgresql")?;
         for agent in subject.agents {
@@ -113,6 +116,30 @@ impl Bare {
         others.iter().try_for_each(|other| other.copy(first))?;
         cluster.wait_quorum(servers.len())?;
         Ok(Self { cluster, servers, subject })
+    }
+
+    /// The configuration that the operator's program prints for it, with what differs from GreenArrow's usual places; `more` says
+    /// in which form, and what else there is.
+    pub fn printed(&self, more: &[&str]) -> Result<Output> {
+        let mut words: Vec<String> = [PROGRAM, "configure", "--services"].map(str::to_owned).into();
+        words.push(format!("--ip-file={IP_FILE}"));
+        for node in &self.cluster.nodes {
+            words.push(format!("--node={}={}", node.name, node.address()));
+            words.push(format!("--fence={0}=fence_rig:plug={0}", node.name));
+        }
+        words.push(format!("--database={}", self.servers[0].data));
+        words.push(format!("--set=postgresql:replication_user={}", postgres::USER));
+        let words: Vec<&str> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
+        self.cluster.nodes[0].run(&words)
+    }
+
+    /// Applies it as its own heading says.
+    pub fn apply(&self, printed: &str) -> Result<()> {
+        let (node, command) = (&self.cluster.nodes[0], "cibadmin -M -c -o configuration -x FILE");
+        ensure!(printed.contains(command), "{command:?} is not in {printed}");
+        node.write_file("/run/rig/pair.xml", printed, 0o600, Owner::Root)?;
+        let command = command.replace("FILE", "/run/rig/pair.xml");
+        node.text(&command.split(' ').collect::<Vec<_>>()).map(drop)
     }
 
     /// With clients, once somebody has configured it; waits until all is up.

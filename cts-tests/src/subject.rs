@@ -128,7 +128,7 @@ impl Subject {
     /// The whole of a GreenArrow pair: `ocf:greenarrow:postgresql`, the addresses behind it, the services behind them. The
     /// servers of PostgreSQL have to be in their place ([`crate::postgres::put_in_place`]).
     pub fn greenarrow(ipv4: u16, ipv6: u16) -> Self {
-        let inner = Self::services_behind_primary_ips(true, ipv4, ipv6);
+        let inner = Self::services_behind_primary_ips(true, ipv4, ipv6).flushed_first();
         let hosts = [1, 2].map(|number| format!("n{number}:{}", network::node_ipv4(number))).join(" ");
         let database = Primitive::ocf(RESOURCE, "greenarrow", "postgresql")
             .parameter("pgdata", &format!("{HOME_IN_NODE}/data"))
@@ -145,6 +145,18 @@ impl Subject {
             furnish: Some(|nodes| postgres_pair::servers(USUAL, nodes).map(drop)),
             ..inner
         }
+    }
+
+    /// With what `hvmail_ha configure` prints where a file system moves with the Primary: the queue is flushed while the SMTP server
+    /// still takes mail.
+    #[must_use]
+    pub fn flushed_first(mut self) -> Self {
+        for one in &mut self.followers {
+            if let Resource::Promotable(services) = one {
+                *services = services.clone().parameter("stop_first", "hvmail-studio-worker hvmail-qmail-send");
+            }
+        }
+        self
     }
 
     fn primary_ips(main: Resource, ipv4: u16, ipv6: u16) -> Self {

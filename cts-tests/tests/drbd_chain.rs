@@ -1,5 +1,5 @@
-//! The whole chain of a pair, two DRBD resources with three volumes, file systems, PostgreSQL and addresses, in guests under the
-//! configuration that hvmail_ha prints: moved by plan, by the operator's commands, and by a power cut. Nothing of what was
+//! The whole chain of a pair, two DRBD resources with three volumes, file systems, PostgreSQL, addresses and services, in guests
+//! under the configuration that hvmail_ha prints: moved by plan, by the operator's commands, and by a power cut. Nothing of what was
 //! acknowledged may be lost, in the database and on DRBD.
 
 use std::time::Instant;
@@ -7,7 +7,8 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use cts_tests::cluster::SETTLE;
 use cts_tests::greenarrow_pair::ends;
-use cts_tests::vm::chain::{Chain, Outages, with_chain};
+use cts_tests::vm::chain::{Chain, with_chain};
+use cts_tests::vm::chain_outages::Outages;
 use cts_tests::vm::drbd::{Device, R0, R2, wait_device};
 use cts_tests::vm::guest::Guest;
 use cts_tests::vm::switch::Link;

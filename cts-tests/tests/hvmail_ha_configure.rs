@@ -4,15 +4,13 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use cts_tests::cib::Cib;
 use cts_tests::cluster::SETTLE;
 use cts_tests::command::Output;
-use cts_tests::greenarrow_pair::{Bare, PROGRAM, ends};
+use cts_tests::greenarrow_pair::{PROGRAM, ends, with_bare};
 use cts_tests::isolation::{Isolation, enter};
 use cts_tests::node::{Node, Owner};
-use cts_tests::subject::IP_FILE;
 use cts_tests::xml::Element;
-use cts_tests::{installed, packages, postgres, wait};
+use cts_tests::{installed, packages, wait};
 
 const AGENTS: &[&str] = &["drbd", "postgresql", "primary-ips", "services"];
 const PACKAGES: &[&str] = &["drbd", "postgresql", "primary-ips", "services", "hvmail-ha"];
@@ -205,41 +203,6 @@ fn what_is_printed_is_one_configuration_for_every_tool() -> Result<()> {
     })
 }
 
-/// The configuration of a real pair in the form of cibadmin, with what differs from GreenArrow's usual places.
-fn configured(bare: &Bare, more: &[&str]) -> Result<Output> {
-    let mut words: Vec<String> = [PROGRAM, "configure", "--services"].map(str::to_owned).into();
-    words.push(format!("--ip-file={IP_FILE}"));
-    for node in &bare.cluster.nodes {
-        words.push(format!("--node={}={}", node.name, node.address()));
-        words.push(format!("--fence={0}=fence_rig:plug={0}", node.name));
-    }
-    words.push(format!("--database={}", bare.servers[0].data));
-    words.push(format!("--set=postgresql:replication_user={}", postgres::USER));
-    let words: Vec<&str> = words.iter().map(String::as_str).chain(more.iter().copied()).collect();
-    bare.cluster.nodes[0].run(&words)
-}
-
-/// Runs `body` isolated, with a cluster of two that has no configuration but how long a controller waits at its start.
-fn with_bare(body: impl FnOnce(Bare) -> Result<()>) -> Result<()> {
-    if std::process::id() != 1 {
-        packages::require(packages::CLUSTER)?;
-        postgres::tree(postgres::USUAL)?;
-    }
-    enter(Isolation::Cluster(PACKAGES), || {
-        postgres::put_in_place(postgres::USUAL)?;
-        body(Bare::start(2, |_| Cib::default().property("dc-deadtime", "1s"))?)
-    })
-}
-
-/// Applies it as its own heading says.
-fn apply(bare: &Bare, printed: &str) -> Result<()> {
-    let (node, command) = (&bare.cluster.nodes[0], "cibadmin -M -c -o configuration -x FILE");
-    ensure!(printed.contains(command), "{command:?} is not in {printed}");
-    node.write_file("/run/rig/pair.xml", printed, 0o600, Owner::Root)?;
-    let command = command.replace("FILE", "/run/rig/pair.xml");
-    node.text(&command.split(' ').collect::<Vec<_>>()).map(drop)
-}
-
 /// DRBD that Pacemaker would promote on n2; a Stateful stands for it, whose score is the same on both nodes as well.
 fn with_drbd_preferred_on_n2(printed: &str) -> Result<String> {
     let drbd = "class=\"ocf\" provider=\"greenarrow\" type=\"drbd\"";
@@ -256,9 +219,9 @@ fn with_drbd_preferred_on_n2(printed: &str) -> Result<String> {
 fn the_better_database_leads_the_chain() -> Result<()> {
     with_bare(|bare| {
         bare.servers[0].while_running(|| bare.servers[0].sql("CREATE TABLE more AS SELECT 1").map(drop))?;
-        let printed = configured(&bare, &["--xml", "--drbd=r0", "--mount=tmpfs:/run/chain:tmpfs"])?;
+        let printed = bare.printed(&["--xml", "--drbd=r0", "--mount=tmpfs:/run/chain:tmpfs"])?;
         ensure!(printed.code() == Some(0) && printed.stderr.is_empty(), "{}", printed.all());
-        apply(&bare, &with_drbd_preferred_on_n2(&printed.stdout)?)?;
+        bare.apply(&with_drbd_preferred_on_n2(&printed.stdout)?)?;
         let pair = bare.configured(["drbd", "pg", "mail"])?;
         let constraints = pair.leftovers()?;
         for expected in ["n1", "n2"] {
@@ -288,8 +251,8 @@ fn the_better_database_leads_the_chain() -> Result<()> {
 fn a_partition_spares_the_primary() -> Result<()> {
     with_bare(|bare| {
         let first = bare.cluster.nodes[0].clone();
-        let printed = configured(&bare, &["--xml", "--fencing-delay=10"])?;
-        apply(&bare, &printed.stdout)?;
+        let printed = bare.printed(&["--xml", "--fencing-delay=10"])?;
+        bare.apply(&printed.stdout)?;
         let pair = bare.configured(["pg", "ips", "mail"])?;
         if pair.healthy()?.name == first.name {
             let moved = pair.run(&first, &["hvmail_make_secondary"])?;
@@ -313,10 +276,10 @@ fn a_partition_spares_the_primary() -> Result<()> {
 #[test]
 fn a_cluster_without_a_configuration_becomes_a_pair_that_serves() -> Result<()> {
     with_bare(|bare| {
-        let printed = configured(&bare, &["--xml"])?;
+        let printed = bare.printed(&["--xml"])?;
         ensure!(printed.code() == Some(0) && printed.stderr.is_empty(), "{}", printed.all());
-        apply(&bare, &printed.stdout)?;
-        let same = configured(&bare, &["--check"])?;
+        bare.apply(&printed.stdout)?;
+        let same = bare.printed(&["--check"])?;
         ensure!(same.code() == Some(0), "{}", same.all());
         let pair = bare.configured(["pg", "ips", "mail"])?;
         let old = pair.healthy()?;

@@ -1,5 +1,7 @@
 //! hvmail_make_secondary and hvmail_make_primary in a real pair, with clients of the database and of the SMTP server.
 
+#[path = "hvmail_ha_move/killed.rs"]
+mod killed;
 #[path = "hvmail_ha_move/put_back.rs"]
 mod put_back;
 #[path = "hvmail_ha_move/refusals.rs"]
@@ -9,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use cts_tests::cluster::SETTLE;
-use cts_tests::greenarrow_pair::{Pair, ends, with_nodes, with_pair};
+use cts_tests::greenarrow_pair::{Pair, ends, with_bare, with_nodes, with_pair};
 use cts_tests::node::{Node, Owner};
 use cts_tests::{process, wait};
 use nix::sys::signal::Signal;
@@ -20,6 +22,8 @@ const PUT_BACK: i32 = 2;
 const UNKNOWN: i32 = 3;
 /// Programs that wait go on once this file is there.
 const GO_ON: &str = "/run/rig/go-on";
+/// What the commands change the configuration by.
+const CIBADMIN: &str = "/usr/sbin/cibadmin";
 /// So many moves make a median.
 const MOVES: usize = 5;
 
@@ -44,12 +48,14 @@ struct Outage {
 
 fn planned_move(pair: &Pair) -> Result<Outage> {
     let (old, new) = nodes(pair)?;
+    let before = pair.leftovers()?;
     let began = Instant::now();
     let output = pair.run(old, &["hvmail_make_secondary"])?;
+    println!("{}", output.all());
     ends(&output, DONE, &[&format!("{} is Primary and serves (the database at", new.name)])?;
     // It ends when the other node serves, and not before.
     ensure!(pair.primary()?.name == new.name);
-    nothing_is_left(pair)?;
+    ensure!(pair.leftovers()? == before, "{before:?} were there, and now {:?}", pair.leftovers()?);
     let (now, pings) = (Instant::now(), pair.pings.outage(began, Instant::now()));
     let outage = Outage {
         database: pair.writer.outage(began).as_secs_f64(),
@@ -124,10 +130,21 @@ fn constrained(pair: &Pair) -> bool {
     pair.leftovers().is_ok_and(|left| !left.is_empty())
 }
 
+/// Under what is printed for a pair with a file system that moves; a tmpfs stands for that.
+#[test]
+fn a_pair_as_configure_prints_it_moves_by_plan() -> Result<()> {
+    with_bare(|bare| {
+        let printed = bare.printed(&["--xml", "--mount=tmpfs:/run/chain:tmpfs"])?;
+        ensure!(printed.code() == Some(0) && printed.stderr.is_empty(), "{}", printed.all());
+        bare.apply(&printed.stdout)?;
+        let pair = bare.configured(["pg", "ips", "mail"])?;
+        planned_moves(&pair).with_context(|| pair.cluster.dump())
+    })
+}
+
 #[test]
 fn the_role_moves_and_a_command_that_was_killed_is_repeated() -> Result<()> {
     with_pair(|pair| {
-        planned_moves(pair)?;
         back_by_make_primary(pair)?;
         killed_and_repeated(pair, "the command to have begun", |node| {
             Ok(!node.processes(|argv| argv.first().is_some_and(|word| word.ends_with("crm_mon")))?.is_empty())
@@ -174,12 +191,11 @@ fn usual(node: &Node, program: &str) -> Result<()> {
 /// A command is interrupted while nobody is served, and killed while it puts back: before its constraint is taken away, and
 /// after. The same command then does what it was asked for.
 fn killed_while_it_puts_back(pair: &Pair) -> Result<()> {
-    const CIBADMIN: &str = "/usr/sbin/cibadmin";
     let (_, new) = nodes(pair)?;
     slow(new, CIBADMIN, "--delete-all")?;
-    interrupted_and_killed(pair, new, "hvmail_make_primary", |node| Ok(!removals(node)?.is_empty()))?;
+    interrupted_and_killed(pair, new, "hvmail_make_primary", |node| Ok(!waiting(node, "--delete-all")?.is_empty()))?;
     // Nor does its last order arrive.
-    for pid in removals(new)? {
+    for pid in waiting(new, "--delete-all")? {
         process::signal(pid, Signal::SIGKILL)?;
     }
     usual(new, CIBADMIN)?;
@@ -191,9 +207,9 @@ fn killed_while_it_puts_back(pair: &Pair) -> Result<()> {
     is_repeated(pair, old, new, "hvmail_make_secondary", &[])
 }
 
-/// The shells that wait instead of cibadmin.
-fn removals(node: &Node) -> Result<Vec<u32>> {
-    node.processes(|argv| argv.iter().any(|word| word == "--delete-all"))
+/// The shells that wait instead of a program that is called with this word ([`slow`]).
+fn waiting(node: &Node, word: &str) -> Result<Vec<u32>> {
+    node.processes(|argv| argv.iter().any(|one| one == word))
 }
 
 fn interrupted_and_killed(pair: &Pair, node: &Node, order: &str, moment: impl Fn(&Node) -> Result<bool>) -> Result<()> {
@@ -217,6 +233,19 @@ fn is_repeated(pair: &Pair, node: &Node, primary: &Node, order: &str, words: &[&
     ends(&output, DONE, words)?;
     ensure!(pair.healthy()?.name == primary.name, "{} was to be Primary", primary.name);
     nothing_is_left(pair)
+}
+
+#[test]
+fn a_command_that_was_killed_at_any_other_step_is_repeated() -> Result<()> {
+    with_pair(|pair| {
+        killed::after_the_clean_up_of_force(pair).context("after the clean-up of --force")?;
+        let (old, _) = nodes(pair)?;
+        killed::after_the_demotion_of_stop(pair).context("after the demotion of --stop")?;
+        killed::while_the_mark_of_stop_is_put_back(pair, old).context("while the mark of --stop is put back")?;
+        let lost = pair.lost_rows()?;
+        ensure!(lost == 0, "{lost} acknowledged rows are lost");
+        Ok(())
+    })
 }
 
 #[test]

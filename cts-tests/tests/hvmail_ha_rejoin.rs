@@ -21,6 +21,7 @@ const CRITICAL: i32 = 2;
 /// Where the agent keeps what it has refused, and the command what it permits.
 const STATE: &str = "/run/resource-agents";
 const PG_REWIND: &str = "/opt/postgresql/bin/pg_rewind";
+const PG_BASEBACKUP: &str = "/opt/postgresql/bin/pg_basebackup";
 
 fn set_rejoin(pair: &Pair, way: &str) -> Result<()> {
     let words = ["crm_resource", "--resource", "pg", "--set-parameter", "rejoin", "--parameter-value", way];
@@ -121,9 +122,9 @@ fn commands(node: &Node) -> Result<Vec<u32>> {
 }
 
 /// Starts the command and kills it once `moment` has come.
-fn killed(pair: &Pair, node: &Node, what: &str, moment: impl Fn() -> Result<bool>) -> Result<()> {
+fn killed(pair: &Pair, node: &Node, more: &[&str], what: &str, moment: impl Fn() -> Result<bool>) -> Result<()> {
     let victim = format!("--throw-away={}", node.name);
-    let mut running = node.command(&[PROGRAM, "rejoin", &victim])?.start(Stdio::null())?;
+    let mut running = node.command(&[&[PROGRAM, "rejoin", &victim], more].concat())?.start(Stdio::null())?;
     wait::until(what, SETTLE, wait::QUICK, || Ok(moment()? || !running.is_running()))?;
     let all = commands(node)?;
     ensure!(!all.is_empty(), "{what}: the command has ended before");
@@ -138,29 +139,29 @@ fn killed_before_the_start(pair: &Pair, (primary, peer): (&Node, &Node)) -> Resu
     let tool = |name: &'static str| {
         move || Ok(!peer.processes(|argv| argv.first().is_some_and(|word| word.ends_with(name)))?.is_empty())
     };
-    killed(pair, peer, "the command to look", tool("crm_mon"))?;
+    killed(pair, peer, &[], "the command to look", tool("crm_mon"))?;
     let permitted = || Ok(!peer.text(&["find", STATE, "-name", "*.permitted"])?.is_empty());
     ensure!(!permitted()?, "a command that only looked has permitted something");
-    killed(pair, peer, "the permission to be there", permitted)?;
+    killed(pair, peer, &[], "the permission to be there", permitted)?;
     let again = rejoin(pair, peer, &[])?;
     println!("{}", again.all());
     ends(&again, OK, &[])?;
     is_back(pair, primary, peer)
 }
 
-/// A pg_rewind that copies nothing before it is told to go on, or never does.
-fn slow_rewind(node: &Node) -> Result<()> {
-    let real = format!("{PG_REWIND}.real");
-    node.text(&["cp", "-a", PG_REWIND, &real])?;
+/// A pg_rewind or pg_basebackup that copies nothing before it is told to go on, or never does.
+fn slow(node: &Node, program: &str) -> Result<()> {
+    let real = format!("{program}.real");
+    node.text(&["cp", "-a", program, &real])?;
     let script = format!(
-        "#!/bin/sh\ncase \" $* \" in *\" --dry-run \"*) exec {real} \"$@\" ;; esac\n\
+        "#!/bin/sh\ncase \" $* \" in *\" --dry-run \"* | *\" --version \"*) exec {real} \"$@\" ;; esac\n\
          until [ -e /run/rig/go-on ]; do sleep 0.1; done\nexec {real} \"$@\"\n"
     );
-    node.write_file(PG_REWIND, script, 0o755, Owner::Root)
+    node.write_file(program, script, 0o755, Owner::Root)
 }
 
-fn usual_rewind(node: &Node) -> Result<()> {
-    node.text(&["mv", &format!("{PG_REWIND}.real"), PG_REWIND])?;
+fn usual(node: &Node, program: &str) -> Result<()> {
+    node.text(&["mv", &format!("{program}.real"), program])?;
     node.text(&["rm", "-f", "/run/rig/go-on"]).map(drop)
 }
 
@@ -172,16 +173,34 @@ fn rewinding(pair: &Pair, node: &Node) -> Result<bool> {
 /// Killed while Pacemaker starts the server: the start goes on, and the command that is repeated waits for it.
 fn killed_during_the_start(pair: &Pair) -> Result<()> {
     let (primary, peer) = parted(pair)?;
-    slow_rewind(peer)?;
-    killed(pair, peer, "pg_rewind to be at it", || rewinding(pair, peer))?;
-    let mut again = peer.command(&[PROGRAM, "rejoin"])?.start(Stdio::null())?;
-    let waits = || Ok(commands_that_wait(peer)? > 0);
+    slow(peer, PG_REWIND)?;
+    killed(pair, peer, &[], "pg_rewind to be at it", || rewinding(pair, peer))?;
+    repeated_while_it_goes_on(peer)?;
+    usual(peer, PG_REWIND)?;
+    is_back(pair, primary, peer)?;
+
+    let (primary, peer) = parted(pair)?;
+    slow(peer, PG_BASEBACKUP)?;
+    let copying = || Ok(!peer.processes(|argv| argv.iter().any(|word| word == PG_BASEBACKUP))?.is_empty());
+    killed(pair, peer, &["--by=basebackup"], "pg_basebackup to be at it", copying)?;
+    repeated_while_it_goes_on(peer)?;
+    usual(peer, PG_BASEBACKUP)?;
+    is_back(pair, primary, peer)?;
+    let data = &pair.server(peer)?.data;
+    let places = || peer.text(&["find", data.rsplit_once('/').map_or("/", |(parent, _)| parent), "-maxdepth", "1"]);
+    let gone = || Ok(!places()?.lines().any(|one| [".old", ".new"].iter().any(|end| one == format!("{data}{end}"))));
+    wait::until("no other directory to be left", SETTLE, wait::TOOL, gone).map(drop)
+}
+
+/// The second command waits for the start that the first one has asked for.
+fn repeated_while_it_goes_on(node: &Node) -> Result<()> {
+    let mut again = node.command(&[PROGRAM, "rejoin"])?.start(Stdio::null())?;
+    let waits = || Ok(commands_that_wait(node)? > 0);
     wait::until("the second command", SETTLE, wait::QUICK, waits)?;
-    peer.write_file("/run/rig/go-on", "", 0o644, Owner::Root)?;
+    node.write_file("/run/rig/go-on", "", 0o644, Owner::Root)?;
     let status = again.wait()?;
     ensure!(status.success(), "the second command: {status}");
-    usual_rewind(peer)?;
-    is_back(pair, primary, peer)
+    Ok(())
 }
 
 fn commands_that_wait(node: &Node) -> Result<usize> {
@@ -209,7 +228,7 @@ fn by_base_backup(pair: &Pair) -> Result<()> {
 /// The agent and pg_rewind die at it: what they leave is never started, and replaced once it is named.
 fn half_rewound(pair: &Pair) -> Result<()> {
     let (primary, peer) = parted(pair)?;
-    slow_rewind(peer)?;
+    slow(peer, PG_REWIND)?;
     let victim = format!("--throw-away={}", peer.name);
     let mut running = peer.command(&[PROGRAM, "rejoin", &victim])?.start(Stdio::null())?;
     wait::until("pg_rewind to be at it", SETTLE, wait::QUICK, || rewinding(pair, peer))?;
@@ -222,7 +241,7 @@ fn half_rewound(pair: &Pair) -> Result<()> {
     }
     let status = running.wait()?;
     ensure!(status.code() == Some(2), "the command whose start died: {status}");
-    usual_rewind(peer)?;
+    usual(peer, PG_REWIND)?;
     // A new start finds it too, and leaves it alone.
     pair.cluster.wait_idle()?;
     pair.cluster.cleanup("pg")?;

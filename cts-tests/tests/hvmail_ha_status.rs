@@ -1,11 +1,14 @@
 //! hvmail_ha status and preflight in a real pair, healthy and harmed; and what the commands refuse when a node is gone.
 
+#[path = "hvmail_ha_status/attrd.rs"]
+mod attrd;
 #[path = "hvmail_ha_status/bundle.rs"]
 mod bundle;
 #[path = "hvmail_ha_status/ips.rs"]
 mod ips;
+#[path = "hvmail_ha_status/lacking.rs"]
+mod lacking;
 
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -14,8 +17,7 @@ use cts_tests::command::{Output, command};
 use cts_tests::greenarrow_pair::{NAMES, PROGRAM, Pair, carry_out, ends, with_pair};
 use cts_tests::node::{Node, Owner};
 use cts_tests::subject::IP_FILE;
-use cts_tests::{installed, packages, process, wait};
-use nix::sys::signal::Signal;
+use cts_tests::{installed, packages, wait};
 
 const OK: i32 = 0;
 const WARNING: i32 = 1;
@@ -145,27 +147,6 @@ fn a_constraint_is_left(pair: &Pair) -> Result<()> {
     Ok(())
 }
 
-fn attrd_hangs(pair: &Pair) -> Result<()> {
-    let primary = pair.healthy()?;
-    let daemon = |argv: &[String]| argv.first().is_some_and(|path| path.ends_with("pacemaker-attrd"));
-    let pid = primary.processes(daemon)?[0];
-    process::signal(pid, Signal::SIGSTOP)?;
-    let began = Instant::now();
-    let seen = status(pair, primary, &[]);
-    let refused = pair.run(primary, &["hvmail_make_secondary"]);
-    process::signal(pid, Signal::SIGCONT)?;
-    ends(&seen?, WARNING, &["not seen: ips-ip-list", "Primary", "Secondary"])?;
-    // The agents would wait for it while nothing is served.
-    ends(
-        &refused?,
-        1,
-        &["not everything was seen from here", "systemctl status pacemaker", "--force", "nothing was changed"],
-    )?;
-    ensure!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
-    ensure!(pair.writer.silence() < Duration::from_secs(2), "the database was to go on");
-    pair.healthy().map(drop)
-}
-
 #[test]
 fn a_pair_is_shown_as_it_is() -> Result<()> {
     packages::require(packages::SSH)?;
@@ -178,94 +159,8 @@ fn a_pair_is_shown_as_it_is() -> Result<()> {
         another_list(pair)?;
         ips::lists_are_compared_checked_and_copied(pair)?;
         bundle::has_no_secrets(pair)?;
-        attrd_hangs(pair)
+        attrd::hangs(pair)
     })
-}
-
-/// The Primary is gone, and has rows that this node lacks: not thrown away but by an operator who says so.
-fn primary_has_more(pair: &Pair) -> Result<()> {
-    let primary = pair.healthy()?;
-    let peer = pair.cluster.peer(primary)?;
-    let (old, new) = (pair.server(primary)?, pair.server(peer)?);
-    pair.cluster.switch.restart_after(None);
-    old.refuse_standbys(&[&new.address], true)?;
-    let alone = || Ok(old.sql("SHOW synchronous_standby_names")?.is_empty());
-    wait::until("commits to wait for nobody", SETTLE, wait::TOOL, alone)?;
-    let words = [&format!("the database on {} does not have all that was written", peer.name), "nothing was changed"];
-    // Before the standby's next monitor the command knows nothing of it: it would move, and put everything back.
-    let known = || Ok(ends(&pair.run(peer, &["hvmail_ha", "preflight", &peer.name])?, 1, &words[..1]).is_ok());
-    wait::until("it to be known that the standby lacks something", SETTLE, wait::TOOL, known)?;
-    ends(&pair.run(peer, &["hvmail_make_primary", "--force"])?, 1, &words)?;
-    ends(&pair.run(primary, &["hvmail_make_secondary"])?, 1, &[&words[..], &["--stop"]].concat())?;
-    thread::sleep(Duration::from_secs(1));
-    old.refuse_standbys(&[&new.address], false)?;
-    primary.power_cut()?;
-    comes(pair, peer, CRITICAL, &[&format!("{}: not in the cluster", primary.name), "last fenced"])?;
-    let fact = format!("{} acknowledged commits that the database on {} lacks", primary.name, peer.name);
-    let words = [fact.as_str(), "--accept-data-loss=database", "nothing was changed"];
-    let refusal = || Ok(ends(&pair.run(peer, &["hvmail_make_primary"])?, 1, &words).is_ok());
-    wait::until("the refusal once the failed promotion is dealt with", SETTLE, wait::TOOL, refusal)?;
-    ends(&pair.run(peer, &["hvmail_make_primary", "--force"])?, 1, &words)?;
-    let orders = ["hvmail_make_primary", "--accept-data-loss=database"];
-    // Killed when it has given that up, it is repeated without a word of it.
-    let mut running = peer.command(&orders)?.start(std::process::Stdio::null())?;
-    let word = ["crm_attribute", "--lifetime", "forever", "--node", &peer.name, "--name", "pg-lacks", "--query"];
-    let given_up = || Ok(peer.run(&word)?.code() != Some(0));
-    wait::until("the word of the primary that is gone to be given up", SETTLE, wait::QUICK, given_up)?;
-    let own = peer.processes(|argv| argv.first().is_some_and(|word| word.ends_with(orders[0])))?;
-    ensure!(!own.is_empty(), "{} has ended before it was killed", orders[0]);
-    own.into_iter().try_for_each(|pid| process::signal(pid, Signal::SIGKILL).map(drop))?;
-    let _ = running.wait();
-    // Refused once more it may be, until the agent has heard that it lacks nothing any more.
-    let again = || {
-        let output = pair.run(peer, &["hvmail_make_primary"])?;
-        println!("killed and repeated:\n{}", output.all());
-        Ok(output.code() == Some(OK))
-    };
-    wait::until("the same without a word of it", SETTLE, wait::TOOL, again)?;
-    ensure!(pair.leftovers()?.is_empty());
-    comes_back(pair, primary)
-}
-
-fn set_rejoin(pair: &Pair, way: &str) -> Result<()> {
-    let words = ["crm_resource", "--resource", "pg", "--set-parameter", "rejoin", "--parameter-value", way];
-    pair.cluster.tool(&words).map(drop)
-}
-
-/// The old primary, which has rows that nobody else has, is not started; what its operator is shown and has named is thrown
-/// away, once, and the rest of it comes back.
-fn comes_back(pair: &Pair, node: &Node) -> Result<()> {
-    set_rejoin(pair, "manual")?;
-    node.power_on()?;
-    node.start_cluster()?;
-    let refused = || Ok(pair.run(node, &["hvmail_ha", "rejoin"])?.all().contains("that no other node has"));
-    wait::until("the start of the old primary to be refused", SETTLE, wait::TOOL, refused)?;
-    pair.cluster.wait_idle()?;
-    let finding = format!("on {}: hvmail_ha rejoin", node.name);
-    ends(&status(pair, pair.cluster.peer(node)?, &[])?, WARNING, &["parted from the primary", &finding])?;
-    let shown = pair.run(node, &["hvmail_ha", "rejoin"])?;
-    let words = ["bytes of log that no other node has", "data.diverged", "pg_rewind from", "--throw-away=NODE"];
-    ends(&shown, 1, &words)?;
-    let other = &pair.cluster.peer(node)?.name;
-    let wrong = pair.run(node, &["hvmail_ha", "rejoin", &format!("--throw-away={other}")])?;
-    ends(&wrong, 1, &[&format!("\"{other}\" is not {}", node.name), "nothing was changed"])?;
-    ends(&pair.run(pair.cluster.peer(node)?, &["hvmail_ha", "rejoin"])?, OK, &["nothing to do"])?;
-    let typed = |name: &str| {
-        let order = ["script", "--quiet", "--return", "--command", "hvmail_ha rejoin", "/dev/null"];
-        node.command(&order)?.stdin(format!("{name}\n")).within(Duration::from_secs(120)).run()
-    };
-    ends(&typed("yes")?, 1, &["Type the name", "\"yes\" is not", "nothing was changed"])?;
-    let done = typed(&node.name)?;
-    println!("{}", done.all());
-    ends(&done, OK, &["the cluster was asked to start it", &format!("is a standby of {other}")])?;
-    ends(&pair.run(node, &["hvmail_ha", "rejoin"])?, OK, &["nothing to do"])?;
-    let server = pair.server(node)?;
-    ensure!(server.streams(), "{} does not stream", node.name);
-    let kept = node.text(&["find", &format!("{}.diverged", server.data), "-type", "f"])?;
-    ensure!(kept.lines().count() > 0, "no log is kept");
-    let left = node.text(&["find", "/run/resource-agents", "-name", "*.permitted"])?;
-    ensure!(left.is_empty(), "left: {left}");
-    set_rejoin(pair, "rewind")
 }
 
 /// The peer without power and with it fenced: nothing is there to take over, and nothing else is at risk.
@@ -343,7 +238,7 @@ fn peer_is_unclean(pair: &Pair) -> Result<()> {
 fn a_peer_that_is_gone_is_told_from_one_that_may_be_there() -> Result<()> {
     with_pair(|pair| {
         // Last it reloads a parameter: from then on Pacemaker knows of the promotion by the recurring monitor alone.
-        primary_has_more(pair)?;
+        lacking::the_primary_has_more(pair)?;
         peer_is_fenced(pair)?;
         peer_is_unclean(pair)
     })

@@ -2,6 +2,7 @@
 
 mod pieces;
 mod redaction;
+mod scratch;
 mod since;
 
 use std::fs::{self, File};
@@ -11,13 +12,14 @@ use std::path::{Component, Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use jiff::Timestamp;
-use nix::unistd::{geteuid, mkdtemp};
+use nix::unistd::geteuid;
 
 use crate::make::{DONE, say};
 use crate::new_file::NewFile;
 use crate::tools;
 use pieces::{Content, Piece, collect};
 use redaction::without_secrets;
+use scratch::Scratch;
 
 pub(crate) const NAME: &str = "support-bundle";
 /// The archive is there, and something is missing in it.
@@ -65,16 +67,6 @@ pub(crate) fn command() -> Command {
 /// What of a piece without its secrets, which has this name, goes into the archive.
 type Cut<'a> = &'a dyn Fn(&str, Vec<u8>) -> Vec<u8>;
 
-/// Removed with everything in it, however the command ends by itself.
-struct Scratch(PathBuf);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        // Nobody can be told here; what is left is readable by root only, and without secrets.
-        let _left = fs::remove_dir_all(&self.0);
-    }
-}
-
 pub(crate) fn bundle(matches: &ArgMatches) -> Result<u8> {
     ensure!(geteuid().is_root(), "this needs root: it is run by user {}", geteuid());
     let now = since::now();
@@ -102,13 +94,12 @@ pub(crate) fn bundle(matches: &ArgMatches) -> Result<u8> {
 
 /// What could not be had. Secrets are taken out before anything is written, so that none is left behind on a disk.
 fn fill(archive: &mut File, title: &str, cut: Cut) -> Result<Vec<String>> {
-    let scratch = mkdtemp(&std::env::temp_dir().join("hvmail_ha.XXXXXX")).context("no directory for the pieces")?;
-    let scratch = Scratch(scratch);
-    let top = scratch.0.join(title);
+    let scratch = Scratch::new(&std::env::temp_dir()).context("no directory for the pieces")?;
+    let top = scratch.path.join(title);
     fs::create_dir(&top)?;
     let missing = write_out(&top, collect(), cut)?;
-    let made = scratch.0.join("archive");
-    let [file, directory] = [&made, &scratch.0].map(|path| path.to_string_lossy().into_owned());
+    let made = scratch.path.join("archive");
+    let [file, directory] = [&made, &scratch.path].map(|path| path.to_string_lossy().into_owned());
     tools::archive(&file, &directory, title)?;
     io::copy(&mut File::open(&made)?, archive)?;
     Ok(missing)
@@ -167,6 +158,8 @@ fn write(top: &Path, name: &str, bytes: &[u8]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use nix::unistd::mkdtemp;
+
     use super::*;
 
     #[test]

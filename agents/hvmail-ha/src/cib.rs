@@ -290,21 +290,22 @@ fn fence(location: &Element) -> Option<Fence> {
     })
 }
 
-/// The constraints that move the Primary role of `clones` to `target`: a preference that ends by itself, so that it harms
-/// nobody when this program does not live to take it away. Whoever prefers forbids nothing: if the target dies in between,
-/// Pacemaker goes elsewhere.
-pub(crate) fn preference(by: &str, target: &str, clones: &[&str], until: jiff::Timestamp) -> String {
+/// The constraints that move the Primary role of `clones`, and what is tied to it, `plain`, to `target`: a preference that ends by
+/// itself, so that it harms nobody when this program does not live to take it away. Whoever prefers forbids nothing: if the
+/// target dies in between, Pacemaker goes elsewhere.
+pub(crate) fn preference(by: &str, target: &str, clones: &[&str], plain: &[&str], until: jiff::Timestamp) -> String {
     let until = until.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-    let one = |clone: &&str| {
-        let (id, rsc, node) = (escaped(&format!("{MOVE}{by}-{clone}")), escaped(clone), escaped(target));
-        // "Promoted" in a rule is text to every schema (rule-2.9.rng); Pacemaker 2.1 and 3 know both names.
+    let one = |resource: &str, role: &str| {
+        let (id, rsc, node) = (escaped(&format!("{MOVE}{by}-{resource}")), escaped(resource), escaped(target));
         format!(
-            "<rsc_location id=\"{id}\" rsc=\"{rsc}\"><rule id=\"{id}-rule\" role=\"Promoted\" score=\"INFINITY\" \
+            "<rsc_location id=\"{id}\" rsc=\"{rsc}\"><rule id=\"{id}-rule\"{role} score=\"INFINITY\" \
              boolean-op=\"and\"><expression id=\"{id}-node\" attribute=\"#uname\" operation=\"eq\" value=\"{node}\"/>\
              <date_expression id=\"{id}-until\" operation=\"lt\" end=\"{until}\"/></rule></rsc_location>"
         )
     };
-    format!("<constraints>{}</constraints>", clones.iter().map(one).collect::<String>())
+    // "Promoted" in a rule is text to every schema (rule-2.9.rng); Pacemaker 2.1 and 3 know both names.
+    let roles = clones.iter().map(|clone| one(clone, " role=\"Promoted\""));
+    format!("<constraints>{}</constraints>", roles.chain(plain.iter().map(|plain| one(plain, ""))).collect::<String>())
 }
 
 /// The marks that let no node be Primary until somebody says so.

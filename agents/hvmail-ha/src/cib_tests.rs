@@ -79,11 +79,12 @@ fn the_mark_of_a_stop_names_the_last_primary() {
 #[test]
 fn what_is_written_is_read_again() {
     let until = jiff::Timestamp::from_second(1_800_000_000).unwrap();
-    let xml = preference("node-1.example", "n2", &["pg-clone", "a\"<b"], until);
+    let xml = preference("node-1.example", "n2", &["pg-clone", "a\"<b"], &["fs"], until);
+    assert_eq!(xml.matches("role=\"Promoted\"").count(), 2, "{xml}");
     let found = Configuration::parse(&xml).unwrap().leftovers;
-    assert_eq!(found.len(), 2);
-    for (one, clone) in found.iter().zip(["pg-clone", "a\"<b"]) {
-        assert_eq!((one.resource.as_str(), one.by.as_deref()), (clone, Some("node-1.example")));
+    assert_eq!(found.len(), 3);
+    for (one, resource) in found.iter().zip(["pg-clone", "a\"<b", "fs"]) {
+        assert_eq!((one.resource.as_str(), one.by.as_deref()), (resource, Some("node-1.example")));
         assert_eq!((one.node.as_deref(), one.until), (Some("n2"), Some(1_800_000_000)));
     }
     let stopped = Configuration::parse(&stop_marks("n1", &["pg-clone"])).unwrap().stopped;

@@ -10,7 +10,6 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use nix::unistd::geteuid;
 use ocf::Deadline;
 
-use crate::cib::Lacks;
 use crate::picture::{Picture, Role};
 use crate::preflight::{self, Told, how};
 use crate::relocate::{Ending, Work, settle};
@@ -171,6 +170,8 @@ fn carry_out(picture: &Picture, target: &str, told: &[Told], options: &Options, 
     for one in told {
         say(&format!("accepted: {}", one.fact), DONE);
     }
+    // From here on an interrupt has to put things back.
+    let mut work = Work::new(picture, limit);
     if told.iter().any(|one| one.obstacle == Obstacle::Failed) {
         for resource in picture.configuration.chain() {
             tools::cleanup(&resource.id, target)?;
@@ -179,30 +180,15 @@ fn carry_out(picture: &Picture, target: &str, told: &[Told], options: &Options, 
     let lacks = preflight::lacks(picture, target);
     if let Some(word) = lacks {
         tools::forget_attribute(&word.node, &format!("{}-lacks", word.resource))?;
+        work.given_up = Some(word.clone());
         tools::cleanup(&word.resource, target)?;
         say(&format!("what {} acknowledged alone is given up", word.author), DONE);
     }
-    let mut work = Work::new(picture, limit);
     let ending = work.bring(target, picture.configuration.stopped.is_some());
-    if let Some(word) = lacks.filter(|_| !matches!(ending, Ok(Ending::Done(_)))) {
-        say(&give_back(word), DONE);
+    if !matches!(ending, Ok(Ending::Done(_))) {
+        work.give_back();
     }
     Ok(conclude(&ending?))
-}
-
-/// The consent was for this one move.
-fn give_back(word: &Lacks) -> String {
-    let Lacks { node, resource, author } = word;
-    if tools::state().is_ok_and(|state| state.nodes_in_role(resource, "Promoted").contains(&node.as_str())) {
-        return format!("{resource} is promoted on {node}: what {author} acknowledged alone stays given up");
-    }
-    match tools::set_attribute(node, &format!("{resource}-lacks"), author) {
-        Ok(()) => format!("what {author} acknowledged alone is not given up any more"),
-        Err(error) => format!(
-            "that what {author} acknowledged alone is given up could not be taken back: {error:#}; \
-             crm_attribute --lifetime forever --node {node} --name {resource}-lacks --update {author}"
-        ),
-    }
 }
 
 fn too_late(options: &Options) -> u8 {

@@ -278,7 +278,7 @@ pub(crate) fn suspicion(picture: &Picture, node: &str, answering: &[String]) -> 
 }
 
 /// Why a node that could not take over may be able to in some seconds. `at_work` says whether a DC is, and `started` how many
-/// seconds ago the database was started there.
+/// seconds ago the database was started there, as a standby or anew.
 pub(crate) fn soon(
     picture: &Picture,
     target: &str,
@@ -301,7 +301,9 @@ pub(crate) fn soon(
     let unfit = obstacles(&facts(picture, target, &[])).contains(&Obstacle::DatabaseUnfit);
     let database = database(picture, target).1.filter(|_| unfit)?;
     let new = started(&database.id).is_some_and(|seconds| seconds <= STREAMS_WITHIN);
-    new.then(|| format!("the database on {target} has just started, and its agent has not said yet that it streams"))
+    new.then(|| {
+        format!("the database on {target} has just become a standby, and its agent has not said yet that it streams")
+    })
 }
 
 /// Why a node that is not there, or whose database does not run, may have more, and what makes it known.

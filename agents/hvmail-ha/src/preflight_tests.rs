@@ -310,7 +310,7 @@ fn what_may_be_over_soon_is_waited_for() {
     let node = unfit.state.nodes.iter_mut().find(|node| node.name == "n2").unwrap();
     node.attributes.retain(|(name, _)| name != "master-pg");
     node.attributes.push(("master-pg".to_owned(), "5".to_owned()));
-    assert!(of(&unfit, Some(29)).unwrap().contains("has just started"));
+    assert!(of(&unfit, Some(29)).unwrap().contains("has just become a standby"));
     assert_eq!((of(&unfit, Some(31)), of(&unfit, None)), (None, None));
     let mut joining = picture("healthy");
     joining.state.nodes.iter_mut().for_each(|node| node.pending = true);

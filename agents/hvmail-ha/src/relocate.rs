@@ -11,7 +11,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use ocf::Deadline;
 
-use crate::cib::{preference, stop_marks};
+use crate::cib::{Lacks, preference, stop_marks};
 use crate::crm_mon::{Failure, Monitored};
 use crate::picture::Picture;
 use crate::{serve, tools};
@@ -43,6 +43,8 @@ pub(crate) struct Work<'a> {
     signals: Option<SignalFd>,
     told: Vec<String>,
     before: Option<Before>,
+    /// What the operator has given up for this one move: the word of a primary that is gone.
+    pub(crate) given_up: Option<Lacks>,
 }
 
 impl<'a> Work<'a> {
@@ -54,6 +56,7 @@ impl<'a> Work<'a> {
             signals: interrupts().ok(),
             told: Vec::new(),
             before: Before::of(picture),
+            given_up: None,
         }
     }
 
@@ -64,7 +67,7 @@ impl<'a> Work<'a> {
         let until =
             Timestamp::now().checked_add(budget).and_then(|at| at.checked_add(SPARE)).context("no such time")?;
         let by = self.picture.here.clone();
-        if let Err(error) = tools::add_constraints(&preference(&by, target, &clones, until)) {
+        if let Err(error) = tools::add_constraints(&preference(&by, target, &clones, &self.plain(), until)) {
             // A tool that was killed may have been heard all the same.
             let _ = tools::remove_moves(&by);
             return Err(error);
@@ -122,6 +125,16 @@ impl<'a> Work<'a> {
 
     fn clones(&self) -> Vec<&'a str> {
         self.picture.configuration.roles().filter_map(|one| one.promotable.as_deref()).collect()
+    }
+
+    /// What is tied to the role and has none, a file system say. Pacemaker places the first of a chain first: such a one stays where
+    /// it is when only what follows it is wanted elsewhere.
+    fn plain(&self) -> Vec<&'a str> {
+        let tied = self.picture.configuration.chain().filter(|one| one.promotable.is_none());
+        let mut all: Vec<_> = tied.map(|one| one.inside.first().unwrap_or(&one.id).as_str()).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
     }
 
     /// Until `target` serves: promoted by Pacemaker, found so by a monitor after that, and answering.

@@ -44,12 +44,13 @@ pub(crate) fn configuration_text() -> Result<String> {
     Ok(output.success("cibadmin").with_context(not_running)?.stdout)
 }
 
-/// How many seconds ago a resource was started on a node.
+/// How many seconds ago a resource was started on a node, or became a standby there.
 pub(crate) fn started(resource: &str, node: &str) -> Option<i64> {
     if [resource, node].iter().any(|name| name.contains(['\'', '"'])) {
         return None;
     }
-    let xpath = format!("//node_state[@uname='{node}']//lrm_resource[@id='{resource}']/lrm_rsc_op[@operation='start']");
+    let operations = "lrm_rsc_op[@operation='start' or @operation='demote']";
+    let xpath = format!("//node_state[@uname='{node}']//lrm_resource[@id='{resource}']/{operations}");
     let output = run(Program::new("cibadmin").args(["--query", "--xpath", &xpath]), PATIENCE).ok()?;
     let root = Element::parse(&output.success("cibadmin").ok()?.stdout).ok()?;
     // One that matches is the root itself.

@@ -1,14 +1,15 @@
-//! The whole of a pair in guests, as `hvmail_ha configure` prints it: DRBD, file systems on it, PostgreSQL, the addresses, each
-//! behind the one before; and clients outside. PostgreSQL's data is on each guest's own disk and replicated by streaming, as
+//! The whole of a pair in guests, as `hvmail_ha configure` prints it: DRBD, file systems on it, PostgreSQL, the addresses, the
+//! services, each behind the one before; and clients outside. PostgreSQL's data is on each guest's own disk and replicated by streaming, as
 //! GreenArrow has it.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use super::chain_outages::Outages;
 use super::chain_setup::{configuration, databases, furnish, of_peers};
 use super::chain_volumes::Volumes;
 use super::drbd;
@@ -20,15 +21,17 @@ use super::rack::Rack;
 use crate::cib::{Cib, Role};
 use crate::command::Output;
 use crate::contender::PGSQL_STATE;
+use crate::greenarrow::SMTP;
 use crate::isolation::{Isolation, enter};
 use crate::node::Held;
 use crate::observer::Observer;
+use crate::port_watch::PortWatch;
 use crate::postgres::{self, DIRECTORY, HOME_IN_NODE, USER, USUAL};
 use crate::sql_writer::Writer;
 use crate::{network, packages, wait};
 
 /// The agents of the chain and the operator's program, by package.
-pub const PACKAGES: &[&str] = &["drbd", "postgresql", "primary-ips", "hvmail-ha"];
+pub const PACKAGES: &[&str] = &["drbd", "postgresql", "primary-ips", "services", "hvmail-ha"];
 
 /// How many addresses it has.
 pub const ADDRESSES: u16 = 20;
@@ -51,8 +54,13 @@ const PING: Duration = Duration::from_millis(100);
 /// Whose agents run the chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Agents {
-    /// This project's, as its operator's program configures them, with these DRBD resources beside r0.
-    Own(&'static [drbd::Resource]),
+    /// This project's, as its operator's program configures them.
+    Own {
+        /// The DRBD resources beside r0.
+        beside: &'static [drbd::Resource],
+        /// With GreenArrow's services at its end.
+        services: bool,
+    },
     /// ocf:linbit:drbd, ocf:heartbeat:pgsql and an ocf:heartbeat:IPaddr2 for each address.
     Peers,
 }
@@ -70,23 +78,14 @@ pub struct Chain {
     pub writer: Writer,
     /// One who pings all the addresses.
     pub pings: Observer,
+    /// A client of the SMTP server at the first address, where there are services.
+    pub mail: Option<PortWatch>,
     /// The addresses.
     pub addresses: Vec<IpAddr>,
     _outside: Outside,
 }
 
-/// What clients have seen of one event.
-#[derive(Clone, Copy, Debug)]
-pub struct Outages {
-    /// The longest time without an acknowledged row.
-    pub database: Duration,
-    /// The longest time without an answer of the address that was away longest.
-    pub addresses: Duration,
-    /// The longest time without a record synced to the file system on DRBD.
-    pub file_system: Duration,
-}
-
-/// Runs `body` isolated, with a chain of this project's agents that has these DRBD resources beside r0.
+/// Runs `body` isolated, with a chain of all of this project's agents that has these DRBD resources beside r0.
 pub fn with_chain(beside: &'static [drbd::Resource], body: impl FnOnce(&Chain) -> Result<()>) -> Result<()> {
     if std::process::id() != 1 {
         packages::require(packages::CLUSTER)?;
@@ -94,9 +93,15 @@ pub fn with_chain(beside: &'static [drbd::Resource], body: impl FnOnce(&Chain) -
     }
     enter(Isolation::Guests(PACKAGES), || {
         postgres::put_in_place(USUAL)?;
-        let chain = Chain::start(Agents::Own(beside), 1)?;
+        let chain = Chain::start(Agents::Own { beside, services: true }, 1)?;
         body(&chain).with_context(|| chain.dump())
     })
+}
+
+impl Agents {
+    pub(super) fn has_services(self) -> bool {
+        matches!(self, Self::Own { services: true, .. })
+    }
 }
 
 impl Chain {
@@ -114,23 +119,25 @@ impl Chain {
         let addresses = network::service_ipv4(ADDRESSES);
         rack.each(|guest| furnish(agents, guest, &addresses))?;
         let volumes = Volumes::of_r0_and(match agents {
-            Agents::Own(beside) => beside,
+            Agents::Own { beside, .. } => beside,
             Agents::Peers => &[],
         });
         volumes.lay_down(&rack)?;
         let pair = match agents {
-            Agents::Own(_) => {
+            Agents::Own { services, .. } => {
                 // A cluster that starts waits 20 s for others to speak up, unless it is told otherwise.
                 let bare = |_| Cib::default().property("dc-deadtime", "1s");
                 let pair = Pair::with(rack, Contender::Greenarrow, bare)?;
                 pair.cluster.wait_quorum(2).with_context(|| pair.cluster.dump())?;
-                pair.cluster.load_text(&configuration(&pair.cluster.rack, &volumes)?)?;
+                pair.cluster.load_text(&configuration(&pair.cluster.rack, &volumes, services)?)?;
                 pair
             }
             Agents::Peers => Pair::with(rack, Contender::Linbit, |cib| of_peers(cib, &servers, &addresses))?,
         };
         let (writer, pings) = (Writer::start(addresses[0])?, Observer::start(&addresses, PING)?);
-        let chain = Self { agents, pair, volumes, writer, pings, addresses, _outside: outside };
+        let smtp = SocketAddr::new(addresses[0], SMTP);
+        let mail = agents.has_services().then(|| PortWatch::start(smtp, PING)).transpose()?;
+        let chain = Self { agents, pair, volumes, writer, pings, mail, addresses, _outside: outside };
         chain.healthy().with_context(|| chain.dump())?;
         Ok(chain)
     }
@@ -152,7 +159,7 @@ impl Chain {
 
     fn patience(&self) -> Duration {
         match self.agents {
-            Agents::Own(_) => SETTLE,
+            Agents::Own { .. } => SETTLE,
             Agents::Peers => PEERS_SETTLE,
         }
     }
@@ -169,8 +176,12 @@ impl Chain {
         if let Some(ill) = self.volumes.ill(primary, secondary)? {
             return Ok(Some(ill));
         }
+        if let Some(ill) = self.services_ill(primary, secondary, asked)? {
+            return Ok(Some(ill));
+        }
         let (state, with_standby) = match self.agents {
-            Agents::Own(_) => ("sync", &["pg", "ips"][..]),
+            Agents::Own { services: true, .. } => ("sync", &["pg", "ips", "mail"][..]),
+            Agents::Own { .. } => ("sync", &["pg", "ips"][..]),
             Agents::Peers => ("async", &["pg"][..]),
         };
         let asked_for = format!("state = 'streaming' AND sync_state = '{state}'");
@@ -195,6 +206,18 @@ impl Chain {
         }
         let kept_away = self.kept_away()?;
         Ok((!kept_away.is_empty()).then(|| format!("DRBD's handlers keep the role away: {kept_away:?}")))
+    }
+
+    /// What is not as it should be of the services: they run on one guest, and a client is greeted by that one.
+    fn services_ill(&self, primary: &Guest, secondary: &Guest, asked: Instant) -> Result<Option<String>> {
+        let Some(mail) = &self.mail else { return Ok(None) };
+        let greeted = mail.answered_since(asked).map(|(_, greeting)| greeting);
+        if !greeted.as_ref().is_some_and(|greeting| greeting.contains(&primary.name)) {
+            return Ok(Some(format!("the SMTP server of {} does not answer: {greeted:?}", primary.name)));
+        }
+        // 1: none.
+        let left = secondary.command(&["pgrep", "-af", "tcpserver|hvmail_init"]).run()?;
+        Ok((left.code() != Some(1)).then(|| format!("services run on {}: {}", secondary.name, left.all())))
     }
 
     /// The DRBD resources whose handlers have placed a constraint.
@@ -228,7 +251,8 @@ impl Chain {
         waited.with_context(|| format!("last seen: {last}"))?;
         self.pair.goes_on()?;
         let asked = Instant::now();
-        let used = || Ok(self.writer.wrote(asked) && self.pings.silent(asked).is_empty());
+        let greeted = || self.mail.as_ref().is_none_or(|mail| mail.answered_since(asked).is_some());
+        let used = || Ok(self.writer.wrote(asked) && self.pings.silent(asked).is_empty() && greeted());
         wait::until("the clients to be served", SETTLE, wait::QUICK, used).map(drop)
     }
 
@@ -250,6 +274,7 @@ impl Chain {
             database: self.writer.outage(began),
             addresses: self.pings.outage(began, Instant::now()).worst,
             file_system: self.pair.stream.outage(began),
+            mail: self.mail.as_ref().map(|mail| mail.outage(began, Instant::now())),
         }
     }
 
@@ -350,7 +375,7 @@ impl Chain {
     /// What helps to understand a failure: the cluster's view, the agents' words, and the servers' last ones.
     pub fn dump(&self) -> String {
         let mut text = self.pair.cluster.dump();
-        let agents = "(drbd|postgresql|primary-ips|Filesystem)\\([a-z-]+\\)|pacemaker-(controld|schedulerd).*(notice|warning|error)";
+        let agents = "(drbd|postgresql|primary-ips|services|Filesystem)\\([a-z-]+\\)|pacemaker-(controld|schedulerd).*(notice|warning|error)";
         for guest in self.pair.cluster.nodes.iter().filter(|guest| guest.is_on()) {
             for argv in
                 [&["tail", "-n", "30", "/var/log/ocf-postgresql.log"][..], &["grep", "-aE", agents, PACEMAKER_LOG]]
@@ -361,17 +386,6 @@ impl Chain {
             }
         }
         text
-    }
-}
-
-impl Outages {
-    /// In seconds.
-    pub fn describe(&self) -> String {
-        let [database, addresses, file_system] =
-            [self.database, self.addresses, self.file_system].map(|outage| outage.as_secs_f64());
-        format!(
-            "database {database:.1} s, addresses {addresses:.1} s, file system on DRBD {file_system:.1} s without an answer"
-        )
     }
 }
 

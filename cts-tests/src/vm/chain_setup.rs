@@ -12,6 +12,8 @@ use super::rack::Rack;
 use crate::cib::{Cib, Primitive, Resource, Role};
 use crate::command::command;
 use crate::contender::{self, TIMEOUTS, mends_for_pgsql};
+use crate::daemontools::Places;
+use crate::greenarrow::standard_tree;
 use crate::greenarrow_pair::{NAMES, PROGRAM};
 use crate::installed::{self, PROVIDER_DIRECTORY};
 use crate::isolation::STATE;
@@ -41,14 +43,17 @@ pub(super) fn databases(agents: Agents) -> Result<[Server; 2]> {
 /// What a guest of the chain has besides DRBD.
 pub(super) fn furnish(agents: Agents, guest: &Guest, addresses: &[IpAddr]) -> Result<()> {
     match agents {
-        Agents::Own(_) => {
-            for agent in ["postgresql", "primary-ips"] {
+        Agents::Own { services, .. } => {
+            for agent in ["postgresql", "primary-ips", "services"] {
                 guest.install(&installed::agent(agent)?, &format!("{PROVIDER_DIRECTORY}/{agent}"), 0o755)?;
             }
             for name in NAMES {
                 guest.install(&installed::agent(PROGRAM)?, &format!("/usr/sbin/{name}"), 0o755)?;
             }
             guest.write_file(IP_FILE, ip_file(addresses), 0o644, Owner::Root)?;
+            if services {
+                guest.lay_down(&standard_tree(Places::greenarrow()).items())?;
+            }
         }
         Agents::Peers => {
             for (change, file) in mends_for_pgsql() {
@@ -94,7 +99,7 @@ pub(super) fn of_peers(cib: Cib, servers: &[Server], addresses: &[IpAddr]) -> Ci
 }
 
 /// What the operator's program prints for this pair.
-pub(super) fn configuration(rack: &Rack, volumes: &Volumes) -> Result<String> {
+pub(super) fn configuration(rack: &Rack, volumes: &Volumes, services: bool) -> Result<String> {
     let mut words: Vec<String> = ["configure", "--xml", "--ip-file"].map(str::to_owned).into();
     for guest in &rack.guests {
         words.push(format!("--node={}={}", guest.name, network::node_ipv4(guest.number)));
@@ -104,6 +109,7 @@ pub(super) fn configuration(rack: &Rack, volumes: &Volumes) -> Result<String> {
     words.extend(volumes.minors().map(|minor| format!("--mount=/dev/drbd{minor}:{}:ext4", place(minor))));
     words.push(format!("--database={HOME_IN_NODE}/data"));
     words.push(format!("--set=postgresql:replication_user={USER}"));
+    words.extend(services.then(|| "--services".to_owned()));
     let mut printed = command([installed::agent(PROGRAM)?]).args(words).text()?;
     // So often that one always comes between the death of a guest and its being seen: what that says must not hold up the
     // failover.

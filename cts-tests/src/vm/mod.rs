@@ -6,6 +6,7 @@
 //! the network namespace of the test ([`outside`]); nothing of it has an address on the host.
 
 pub mod chain;
+pub mod chain_outages;
 mod chain_setup;
 pub mod chain_volumes;
 pub mod channel;

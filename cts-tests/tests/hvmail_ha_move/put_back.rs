@@ -11,6 +11,7 @@ use cts_tests::greenarrow_pair::{Pair, ends};
 use cts_tests::installed::PROVIDER_DIRECTORY;
 use cts_tests::node::{Node, Owner};
 use cts_tests::postgres_pair::address;
+use cts_tests::xml::Element;
 use cts_tests::{process, wait};
 use nix::sys::signal::Signal;
 
@@ -61,6 +62,7 @@ pub(super) fn the_other_does_not_serve(pair: &Pair) -> Result<()> {
     ends(&output, PUT_BACK, &["it was not done within 20 s", &silent, &again, &served])?;
     is_as_before(pair, old)?;
 
+    killed_while_it_asks_back(pair, (old, new))?;
     let mut running = begun(old, "hvmail_make_secondary")?;
     is_primary(pair, new)?;
     // Of a node whose name begins with that of this one.
@@ -105,6 +107,32 @@ pub(super) fn the_other_does_not_serve(pair: &Pair) -> Result<()> {
     listener.wait().map(drop)
 }
 
+/// Killed in its second move, it leaves a constraint that the next one removes, which then ends as it would have.
+fn killed_while_it_asks_back(pair: &Pair, (old, new): (&Node, &Node)) -> Result<()> {
+    let mut running = begun(old, "hvmail_make_secondary")?;
+    is_primary(pair, new)?;
+    interrupted(old)?;
+    wait::until("the role to be asked back", SETTLE, wait::QUICK, || Ok(asks_for(pair, old)))?;
+    signalled(old, Signal::SIGKILL)?;
+    let _ = running.wait();
+    // What is left does its work.
+    is_primary(pair, old)?;
+    ensure!(asks_for(pair, old), "left: {:?}", pair.leftovers()?);
+    let again = old.command(&["hvmail_make_secondary", "--timeout=20"])?.within(LONG).run()?;
+    println!("killed while it asked back; repeated:\n{}", again.all());
+    let words = ["the constraint that an earlier command here has left was removed", "serves, as before"];
+    ends(&again, PUT_BACK, &words)?;
+    is_as_before(pair, old)
+}
+
+/// Whether the constraints of a move name that node.
+fn asks_for(pair: &Pair, node: &Node) -> bool {
+    let query = ["cibadmin", "--query", "--scope", "constraints"];
+    let constraints = pair.cluster.tool(&query).ok().and_then(|text| Element::parse(&text).ok()).unwrap_or_default();
+    let moves = constraints.all("rsc_location").into_iter().filter(|one| one.get("id").starts_with("hvmail-move-"));
+    moves.flat_map(|one| one.all("expression")).any(|one| one.get("value") == node.name)
+}
+
 /// Fenced, it comes back: it must not get a role that another node has by then.
 pub(super) fn the_other_dies(pair: &Pair) -> Result<()> {
     let (old, new) = nodes(pair)?;
@@ -140,9 +168,13 @@ fn begun(node: &Node, order: &str) -> Result<Running> {
 }
 
 fn interrupted(node: &Node) -> Result<()> {
+    signalled(node, Signal::SIGINT)
+}
+
+fn signalled(node: &Node, signal: Signal) -> Result<()> {
     let own = node.processes(|argv| argv.first().is_some_and(|word| word.ends_with("hvmail_make_secondary")))?;
     ensure!(!own.is_empty(), "the command has ended before");
-    own.into_iter().try_for_each(|pid| process::signal(pid, Signal::SIGINT).map(drop))
+    own.into_iter().try_for_each(|pid| process::signal(pid, signal).map(drop))
 }
 
 /// What it has said once it has put back.

@@ -1,10 +1,14 @@
 //! hvmail_ha support-bundle on a node that holds passwords.
 
+use std::process::Stdio;
+
 use anyhow::{Context, Result, ensure};
 use cts_tests::greenarrow_pair::{PROGRAM, Pair};
 use cts_tests::node::{Node, Owner};
 use cts_tests::postgres::Server;
+use cts_tests::process;
 use cts_tests::subject::IP_FILE;
+use nix::sys::signal::Signal;
 
 use super::{SETTLE, UNKNOWN, WARNING, ends, wait};
 
@@ -59,13 +63,43 @@ pub(crate) fn has_no_secrets(pair: &Pair) -> Result<()> {
     }
     ensure!(primary.text(&["sha256sum", BUNDLE])? == before, "the archive was overwritten");
     ensure!(primary.run(&["test", "-e", "/root/elsewhere"])?.code() == Some(1), "the link was followed");
-    ensure!(primary.run(&["find", "/tmp", "-name", "hvmail_ha.*"])?.stdout.is_empty(), "something is left in /tmp");
+    ensure!(scratch(primary)?.is_empty(), "something is left in /tmp");
+    killed_and_made_again(primary)?;
 
     server.write("postgresql.conf", &settings)?;
     primary.text(&["rm", "/etc/drbd.d/r0.res", "/run/resource-agents/rig.note", "/run/resource-agents/rig.link"])?;
     let set = "//instance_attributes[@id='rig-secret']";
     pair.cluster.tool(&["cibadmin", "--delete-all", "--force", "--xpath", set])?;
     pair.healthy().map(drop)
+}
+
+/// Where the pieces are while they are collected.
+fn scratch(node: &Node) -> Result<String> {
+    node.text(&["find", "/tmp", "-name", "hvmail_ha.*"])
+}
+
+/// Killed with its pieces collected in part, and killed while they are packed: there is no half of an archive, and the next one
+/// takes away what is left.
+fn killed_and_made_again(node: &Node) -> Result<()> {
+    const AGAIN: &str = "/root/again.tar.gz";
+    let order = [PROGRAM, "support-bundle", "--output", AGAIN];
+    let packing = || Ok(!node.processes(|argv| argv.first().is_some_and(|word| word.ends_with("tar")))?.is_empty());
+    let collecting = || Ok(!scratch(node)?.is_empty());
+    let moments: [(&str, &dyn Fn() -> Result<bool>); 2] = [("collecting", &collecting), ("packing", &packing)];
+    for (what, moment) in moments {
+        let mut running = node.command(&order)?.start(Stdio::null())?;
+        wait::until(what, SETTLE, wait::QUICK, moment)?;
+        let own = node.processes(|argv| argv.iter().any(|word| word == "support-bundle"))?;
+        ensure!(!own.is_empty(), "{what}: the command has ended before it was killed");
+        own.into_iter().try_for_each(|pid| process::signal(pid, Signal::SIGKILL).map(drop))?;
+        let _ = running.wait();
+        wait::until("tar to end", SETTLE, wait::QUICK, || Ok(!packing()?))?;
+        ensure!(node.run(&["test", "-e", AGAIN])?.code() == Some(1), "{what}: half of an archive is there");
+    }
+    ensure!(!scratch(node)?.is_empty(), "the command was killed before it had collected anything");
+    ends(&node.run(&order)?, WARNING, &[AGAIN])?;
+    ensure!(scratch(node)?.is_empty(), "something is left in /tmp");
+    node.text(&["tar", "-tzf", AGAIN]).map(drop)
 }
 
 fn unpacked(primary: &Node, server: &Server) -> Result<()> {

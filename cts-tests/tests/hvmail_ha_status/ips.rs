@@ -1,5 +1,6 @@
 //! hvmail_ha ips: lists compared, checked, and copied over a real sshd on both nodes.
 
+use std::process::Stdio;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -7,7 +8,9 @@ use cts_tests::cib::{Cib, Primitive, Resource, Role};
 use cts_tests::disk::Item;
 use cts_tests::greenarrow_pair::{PROGRAM, Pair};
 use cts_tests::node::{Node, Owner};
+use cts_tests::process;
 use cts_tests::subject::IP_FILE;
+use nix::sys::signal::Signal;
 
 use super::{OK, SETTLE, UNKNOWN, WARNING, ends, wait};
 
@@ -39,6 +42,14 @@ fn virtual_mtas(list: &str) -> String {
     };
     list.lines().enumerate().map(block).collect::<Vec<_>>().concat()
 }
+
+/// Programs that stand still go on once this file is there.
+const GO_ON: &str = "/run/rig/go-on";
+/// Stands still before it does anything.
+const HELD: &str = "#!/bin/sh\nuntil [ -e GO_ON ]; do sleep 0.1; done\nexec REAL \"$@\"\n";
+/// Of what is to be copied the first bytes get through, and no more.
+const HALF: &str =
+    "#!/bin/sh\ncase \"$*\" in *mktemp*) { head -c 10; sleep 60; } | REAL \"$@\" ;; *) exec REAL \"$@\" ;; esac\n";
 
 /// root on either node may log in on the other, with keys made here.
 fn open_ssh(pair: &Pair) -> Result<()> {
@@ -135,11 +146,66 @@ pub(crate) fn lists_are_compared_checked_and_copied(pair: &Pair) -> Result<()> {
     ips(pair, primary, &["push"], OK, &["go by the same 4 addresses"])?;
     comes(pair, primary, OK, &["equal: the 4 addresses"])?;
 
+    killed_and_pushed_again(pair, primary, &list, &rest)?;
     pair.cluster.cleanup("ips")?;
     another_resource(pair, primary, &list)?;
     ensure!(pair.primary()?.name == primary.name, "there was a failover");
     ensure!(pair.cluster.switch.since(began).is_empty(), "a node was fenced");
     Ok(())
+}
+
+/// Killed at each step of the copy, push leaves the whole list or the one before, and nothing beside it; repeated, it ends as
+/// ever.
+fn killed_and_pushed_again(pair: &Pair, primary: &Node, long: &str, short: &str) -> Result<()> {
+    let peer: &Node = pair.cluster.peer(primary)?;
+    let part = format!("{IP_FILE}.XXXXXXXX");
+    let at_work = |node: &Node, word: &str| node.processes(|argv| argv.iter().any(|one| one == word));
+    // Before anything is there, before it has its name, and when half of it has come.
+    for (node, program, word, script) in [
+        (peer, "/usr/bin/mktemp", part.as_str(), HELD),
+        (peer, "/usr/bin/mv", "-fT", HELD),
+        (primary, "/usr/bin/ssh", "--", HALF),
+    ] {
+        let before = peer.read_file(IP_FILE)?;
+        primary.write_file(IP_FILE, if before == long { short } else { long }, 0o644, Owner::Root)?;
+        stand_in(node, program, script)?;
+        let mut push = primary.command(&[PROGRAM, "ips", "push", "--replace"])?.start(Stdio::null())?;
+        let there = || Ok(if script == HALF { parts(peer)? > 0 } else { !at_work(node, word)?.is_empty() });
+        wait::until(&format!("push to be at {program}"), SETTLE, wait::QUICK, there)?;
+        let own = primary.processes(|argv| {
+            argv.iter().any(|one| one == "push" || one.ends_with("/ssh") || one.ends_with("ssh.real"))
+        })?;
+        ensure!(own.len() > 1, "{program}: push has ended before it was killed");
+        own.into_iter().try_for_each(|pid| process::signal(pid, Signal::SIGKILL).map(drop))?;
+        let _ = push.wait();
+        peer.write_file(GO_ON, "", 0o644, Owner::Root)?;
+        let over = || Ok(at_work(peer, "hvmail_ha")?.is_empty());
+        wait::until("the other side's shell to end", SETTLE, wait::QUICK, over)?;
+        node.text(&["mv", &format!("{program}.real"), program])?;
+        peer.text(&["rm", GO_ON])?;
+        let (after, left) = (peer.read_file(IP_FILE)?, parts(peer)?);
+        println!("push killed at {program}: {}", if after == before { "as before" } else { "replaced" });
+        ensure!(left == 0 && (after == long || after == short), "{program}: {left} parts are left beside\n{after}");
+        ensure!(script != HALF || after == before, "half of it was put in place:\n{after}");
+        ips(pair, primary, &["push", "--replace"], OK, &["go by the same"])?;
+        ensure!(peer.read_file(IP_FILE)? == primary.read_file(IP_FILE)?, "the lists differ");
+    }
+    primary.write_file(IP_FILE, long, 0o644, Owner::Root)?;
+    ips(pair, primary, &["push"], OK, &["go by the same 4 addresses"])?;
+    comes(pair, primary, OK, &["equal: the 4 addresses"])
+}
+
+/// A program's place is taken by a script; the program is REAL.
+fn stand_in(node: &Node, program: &str, script: &str) -> Result<()> {
+    let real = format!("{program}.real");
+    node.text(&["cp", "-a", program, &real])?;
+    node.write_file(program, script.replace("REAL", &real).replace("GO_ON", GO_ON), 0o755, Owner::Root)
+}
+
+/// Temporary files beside the list.
+fn parts(node: &Node) -> Result<usize> {
+    let found = node.text(&["find", "/etc", "-name", "hvmail_primary_ips.????????"])?;
+    Ok(found.lines().count())
 }
 
 /// A second resource with a list of its own: each is compared by itself, and one has to be named where one is meant.

@@ -19,6 +19,9 @@ pub(crate) const DELAY: u64 = 5;
 pub(crate) const FENCING_DELAY: &str = "priority-fencing-delay";
 /// After so long without another failure the node may run the resource again.
 const FORGIVEN: &str = "10min";
+/// The queue is flushed while the SMTP server still answers, which is the longest part of a move where it does not. The vendor has
+/// the first of them stopped before the MTA.
+const FLUSHED_FIRST: &str = "hvmail-studio-worker hvmail-qmail-send";
 /// ocf:heartbeat:Filesystem by its own meta-data (resource-agents 4.2 to 4.16).
 const FILESYSTEM: [(&str, &str, &str); 3] = [("start", "0s", "60s"), ("stop", "0s", "60s"), ("monitor", "20s", "40s")];
 
@@ -197,7 +200,10 @@ fn chain(options: &Options) -> Result<Vec<Member>> {
         chain.push(promotable("ips", "primary-ips", &[("ip_file", file)], &[], options)?);
     }
     if let Some(pattern) = &options.services {
-        chain.push(promotable("mail", "services", &[("pattern", pattern), ("svscan", "start")], &[], options)?);
+        let mut own = vec![("pattern", pattern.as_str()), ("svscan", "start")];
+        // What is taken in meanwhile waits in the queue, which goes with the Primary only if it is on such a file system.
+        own.extend((!options.mounts.is_empty()).then_some(("stop_first", FLUSHED_FIRST)));
+        chain.push(promotable("mail", "services", &own, &[], options)?);
     }
     for follower in chain.iter_mut().skip(1) {
         // Pacemaker places the first of the chain first. Without a threshold it recovers what follows where that is, again

@@ -100,7 +100,13 @@ fn parameters_are_what_is_no_default_and_what_was_set() {
     ];
     assert_eq!(*of("postgresql"), pairs(database));
     assert_eq!(*of("primary-ips"), []);
-    assert_eq!(*of("services"), pairs([("svscan", "start"), ("critical", "hvmail-qmail-smtpd2 hvmail-httpd")]));
+    let critical = ("critical", "hvmail-qmail-smtpd2 hvmail-httpd");
+    let first = ("stop_first", "hvmail-studio-worker hvmail-qmail-send");
+    assert_eq!(*of("services"), pairs([("svscan", "start"), first, critical]));
+    // Nothing moves that the queue could be on.
+    let services = Options { services: full().services, mounts: Vec::new(), ..minimal() };
+    let services = Model::of(&services).unwrap().chain.pop().unwrap();
+    assert_eq!(services.primitive.parameter("stop_first"), None);
     assert_eq!(*of("drbd"), pairs([("drbd_resource", "mail")]));
     let names: Vec<_> = model.fences.iter().map(|one| (one.id.as_str(), one.parameter("pcmk_host_list"))).collect();
     assert_eq!(names, [("fence-n1", Some("n1")), ("fence-n2", Some("n2"))]);

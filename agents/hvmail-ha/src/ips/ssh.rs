@@ -27,9 +27,10 @@ const FETCH: &str = concat!(
 );
 
 /// PATH NEW OLD: replaces the file whose digest is OLD by what comes in, whose digest is NEW. What has not come in whole is
-/// not put in place; the file that was is PATH.bak.
+/// not put in place; the file that was is PATH.bak. Nobody may be there any more who reads what it says: without its EXIT trap a
+/// shell that dies of that (SIGPIPE) would leave the temporary file.
 const PUT: &str = concat!(
-    r#"set -e; umask 077; "#,
+    r#"set -e; umask 077; trap "" PIPE HUP; "#,
     r#"test ! -L "$1" || { echo "$1 is a link there: push does not replace it" >&2; exit 8; }; "#,
     r#"t=$(mktemp "$1.XXXXXXXX"); trap "rm -f \"$t\"" EXIT; cat >"$t"; "#,
     r#"test "$(sha256sum <"$t")" = "$2  -" || { echo "it did not arrive whole" >&2; exit 6; }; "#,

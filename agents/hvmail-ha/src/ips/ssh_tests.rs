@@ -81,6 +81,19 @@ fn what_came_in_part_what_was_changed_and_a_link_are_left_alone() {
     fs::remove_dir_all(directory).unwrap();
 }
 
+/// As when push is killed: less comes in than was to, and nobody reads what is said of it.
+#[test]
+fn a_file_that_did_not_come_whole_is_not_left_when_nobody_listens() {
+    let directory = directory("unheard");
+    let path = directory.join("list");
+    fs::write(&path, "one\n").unwrap();
+    let put = put_order(path.to_str().unwrap(), "two\nthree\n", "one\n");
+    let (status, said) = obeyed(&format!("{{ sleep 0.3; echo two; }} | {put} 2>&1 | true"), "");
+    assert_eq!((status, said.as_str()), (Some(0), ""));
+    assert_eq!((fs::read_to_string(&path).unwrap().as_str(), names(&directory)), ("one\n", vec!["list".to_owned()]));
+    fs::remove_dir_all(directory).unwrap();
+}
+
 #[test]
 fn no_shell_reads_anything_into_a_path_or_a_name() {
     for path in ["list", "/etc/$(id)", "/etc/a b", "/etc/a'b", "/etc/../shadow", "/etc/a;b", "/etc/é", "", "/a\nb"] {

@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use ocf::Deadline;
 
 use super::{Ending, SPARE, Work, has, is_primary, nobody, owned, stays};
-use crate::cib::{preference, stop_marks};
-use crate::crm_mon::Monitored;
+use crate::cib::{Lacks, preference, stop_marks};
+use crate::crm_mon::{Instance, Monitored};
 use crate::picture::{Picture, Role};
 use crate::{preflight, serve, tools};
 
@@ -89,6 +89,8 @@ impl Work<'_> {
         self.say(&format!("{why}: putting back"));
         self.deadline = Deadline::after(BACK);
         self.signals = None;
+        // As long as nothing forbids it, Pacemaker tries again and again to promote what has failed.
+        self.give_back();
         if lifted {
             return self.mark_again(why);
         }
@@ -120,13 +122,33 @@ impl Work<'_> {
         }
     }
 
+    /// The consent was for this one move. Whatever was promoted by it has, by definition, everything.
+    pub(crate) fn give_back(&mut self) {
+        let Some(Lacks { node, resource, author }) = self.given_up.take() else { return };
+        let state = tools::state().unwrap_or_default();
+        let there = |one: &Instance| one.resource == resource && one.node.as_deref() == Some(&*node);
+        if state.instances.iter().any(|one| there(one) && one.role == "Promoted" && !one.failed) {
+            self.say(&format!("{resource} is promoted on {node}: what {author} acknowledged alone stays given up"));
+            return;
+        }
+        let said = match tools::set_attribute(&node, &format!("{resource}-lacks"), &author) {
+            Ok(()) => format!("what {author} acknowledged alone is not given up any more"),
+            Err(error) => format!(
+                "that what {author} acknowledged alone is given up could not be taken back: {error:#}; \
+                 crm_attribute --lifetime forever --node {node} --name {resource}-lacks --update {author}"
+            ),
+        };
+        self.say(&said);
+    }
+
     /// A second move, to where the first one came from.
     fn ask_back(&mut self, why: &str, before: &Before) -> Ending {
         let (roles, picture) = (owned(&self.picture.roles()), self.picture);
         self.deadline = Deadline::after(BACK);
         let budget = SignedDuration::try_from(BACK).unwrap_or(SPARE);
         let until = Timestamp::now().saturating_add(budget + SPARE).unwrap_or(Timestamp::MAX);
-        let asked = tools::add_constraints(&preference(&picture.here, &before.node, &self.clones(), until));
+        let asked =
+            tools::add_constraints(&preference(&picture.here, &before.node, &self.clones(), &self.plain(), until));
         self.say(&format!("the cluster was asked to promote {} again", before.node));
         let there = |state: &Monitored| before.is_back(state, &roles);
         let answers = || serve::ask(&picture.configuration, &picture.here, &before.node).is_ok();

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use cts_tests::postgres::{self, USUAL};
-use cts_tests::vm::chain::{Agents, Chain, Outages};
+use cts_tests::vm::chain::{Agents, Chain};
+use cts_tests::vm::chain_outages::Outages;
 use cts_tests::vm::guest::Guest;
 
 use crate::invocation::median;
@@ -48,7 +49,7 @@ struct Event {
 pub(crate) fn measure(table: &Table, rounds: usize) -> Result<()> {
     postgres::put_in_place(USUAL)?;
     let theirs = of_chain(Agents::Peers, rounds)?;
-    let ours = of_chain(Agents::Own(&[]), rounds)?;
+    let ours = of_chain(Agents::Own { beside: &[], services: false }, rounds)?;
     for (index, place) in ["active guest", "the other guest"].iter().enumerate() {
         let [own, peer] = [&ours, &theirs].map(|seen| seen.processor_time[index]);
         let goal = if index == 0 { Goal::Better(CHEAPER) } else { Goal::None };

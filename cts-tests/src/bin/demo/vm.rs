@@ -21,7 +21,7 @@ pub(crate) fn play(screen: &Screen) -> Result<()> {
     screen.say("configured by what `hvmail_ha configure --xml` prints");
     let began = Instant::now();
     postgres::put_in_place(USUAL)?;
-    let chain = Chain::start(Agents::Own(&[]), 1)?;
+    let chain = Chain::start(Agents::Own { beside: &[], services: false }, 1)?;
     steps(&chain, screen, began).map_err(|error| error.context(chain.dump()))
 }
 

@@ -128,7 +128,7 @@ impl Subject {
     /// The whole of a GreenArrow pair: `ocf:greenarrow:postgresql`, the addresses behind it, the services behind them. The
     /// servers of PostgreSQL have to be in their place ([`crate::postgres::put_in_place`]).
     pub fn greenarrow(ipv4: u16, ipv6: u16) -> Self {
-        let inner = Self::services_behind_primary_ips(true, ipv4, ipv6).flushed_first();
+        let inner = Self::services_behind_primary_ips(true, ipv4, ipv6);
         let hosts = [1, 2].map(|number| format!("n{number}:{}", network::node_ipv4(number))).join(" ");
         let database = Primitive::ocf(RESOURCE, "greenarrow", "postgresql")
             .parameter("pgdata", &format!("{HOME_IN_NODE}/data"))

@@ -177,17 +177,9 @@ fn carry_out(picture: &Picture, target: &str, told: &[Told], options: &Options, 
             tools::cleanup(&resource.id, target)?;
         }
     }
-    let lacks = preflight::lacks(picture, target);
-    if let Some(word) = lacks {
-        tools::forget_attribute(&word.node, &format!("{}-lacks", word.resource))?;
-        work.given_up = Some(word.clone());
-        tools::cleanup(&word.resource, target)?;
-        say(&format!("what {} acknowledged alone is given up", word.author), DONE);
-    }
-    let ending = work.bring(target, picture.configuration.stopped.is_some());
-    if !matches!(ending, Ok(Ending::Done(_))) {
-        work.give_back();
-    }
+    let given_up = preflight::lacks(picture, target).map_or(Ok(()), |lacks| work.give_up(lacks));
+    let ending = given_up.and_then(|()| work.bring(target, picture.configuration.stopped.is_some()));
+    work.end_consent(matches!(ending, Ok(Ending::Done(_))))?;
     Ok(conclude(&ending?))
 }
 

@@ -1,6 +1,7 @@
 //! The Primary role is brought to a node, or taken from all; or everything is put back.
 
 mod back;
+mod consent;
 
 use std::io::Write;
 use std::time::{Duration, Instant};
@@ -43,8 +44,9 @@ pub(crate) struct Work<'a> {
     signals: Option<SignalFd>,
     told: Vec<String>,
     before: Option<Before>,
-    /// What the operator has given up for this one move: the word of a primary that is gone.
-    pub(crate) given_up: Option<Lacks>,
+    /// What the operator has given up for this one move.
+    given_up: Option<Lacks>,
+    given_back: bool,
 }
 
 impl<'a> Work<'a> {
@@ -57,6 +59,7 @@ impl<'a> Work<'a> {
             told: Vec::new(),
             before: Before::of(picture),
             given_up: None,
+            given_back: false,
         }
     }
 

@@ -37,7 +37,7 @@ pub const PACKAGES: &[&str] = &["drbd", "postgresql", "primary-ips", "services",
 pub const ADDRESSES: u16 = 20;
 
 /// How long the chain may take to become what it should be; every link of it takes an emulated processor some seconds.
-const SETTLE: Duration = Duration::from_secs(180);
+const SETTLE: Duration = Duration::from_secs(300);
 
 /// How long the peers' may: its twenty addresses come one after the other.
 const PEERS_SETTLE: Duration = Duration::from_secs(600);

@@ -147,6 +147,9 @@ pub(super) fn the_other_dies(pair: &Pair) -> Result<()> {
     ensure!(gone.iter().any(|words| output.contains(&format!("{} {words}: putting back", new.name))), "{output}");
     ensure!(output.contains(&format!("{} is Primary and serves, as before", old.name)), "{output}");
     nothing_is_left(pair)?;
+    // The command may have ended before: what is switched on too early is switched off again.
+    let fenced = || Ok(!pair.cluster.switch.since(began).is_empty());
+    wait::until("the other to be fenced", SETTLE, wait::TOOL, fenced)?;
     new.power_on()?;
     new.start_cluster()?;
     pair.cluster.wait_quorum(2)?;

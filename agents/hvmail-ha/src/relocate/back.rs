@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use ocf::Deadline;
 
 use super::{Ending, SPARE, Work, has, is_primary, nobody, owned, stays};
-use crate::cib::{Lacks, preference, stop_marks};
-use crate::crm_mon::{Instance, Monitored};
+use crate::cib::{preference, stop_marks};
+use crate::crm_mon::Monitored;
 use crate::picture::{Picture, Role};
 use crate::{preflight, serve, tools};
 
@@ -120,25 +120,6 @@ impl Work<'_> {
             (Ok(Stand::Partly | Stand::Underway), Some(before)) => self.ask_back(why, &before),
             (_, before) => Ending::Adrift(left_as_it_is(why, &last, before.as_ref(), &hindered)),
         }
-    }
-
-    /// The consent was for this one move. Whatever was promoted by it has, by definition, everything.
-    pub(crate) fn give_back(&mut self) {
-        let Some(Lacks { node, resource, author }) = self.given_up.take() else { return };
-        let state = tools::state().unwrap_or_default();
-        let there = |one: &Instance| one.resource == resource && one.node.as_deref() == Some(&*node);
-        if state.instances.iter().any(|one| there(one) && one.role == "Promoted" && !one.failed) {
-            self.say(&format!("{resource} is promoted on {node}: what {author} acknowledged alone stays given up"));
-            return;
-        }
-        let said = match tools::set_attribute(&node, &format!("{resource}-lacks"), &author) {
-            Ok(()) => format!("what {author} acknowledged alone is not given up any more"),
-            Err(error) => format!(
-                "that what {author} acknowledged alone is given up could not be taken back: {error:#}; \
-                 crm_attribute --lifetime forever --node {node} --name {resource}-lacks --update {author}"
-            ),
-        };
-        self.say(&said);
     }
 
     /// A second move, to where the first one came from.

@@ -164,8 +164,9 @@ impl Start<'_> {
             return Err(Failure::generic(format!("{} is down again after it was brought up", self.settings.name)));
         };
         record(self.run, self.settings, resource)?;
-        // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor.
-        let parted = apart::parted_now(self.run, self.settings, &seen);
+        // Without a score Pacemaker promotes nobody, and with this one nobody waits for the first monitor: what the others have is
+        // asked for before.
+        let parted = apart::exchange(self.run, self.settings, &seen).parted;
         monitor::tell(self.run, self.settings, resource, parted);
         Ok(())
     }

@@ -55,9 +55,10 @@ fn commands(guest: &Guest) -> Result<(String, String)> {
     Ok((next()?, next()?))
 }
 
-/// How long a promotion may take whose peer is known to be dead. It is 0.5 s where the guests have the machine for themselves and
-/// 0.9 s beside three other clusters; with crm-fence-peer.9.sh 2.5 to 5.9 s. The bound is for machines that are slower still.
-const WITH_HANDLER: Duration = Duration::from_secs(5);
+/// How long a promotion may take whose peer is known to be dead. It takes 0.5 s where the guests have the machine for
+/// themselves, 0.9 s beside other clusters, and 2.9 s where the machine compiles besides: a lower limit would measure what
+/// else runs. A handler that waits for what is known already takes 90 s.
+const WITH_HANDLER: Duration = Duration::from_secs(15);
 
 fn cut_everything(pair: &Pair) {
     for link in Link::ALL {
@@ -119,16 +120,17 @@ pub(super) fn primary_killed(pair: &Pair) -> Result<()> {
     primary.power_cut()?;
     pair.serves(secondary)?;
     pair.fenced(began, &[&primary.name])?;
-    let took = promotion(pair, secondary)?;
+    let took = promotion(secondary)?;
     println!("  {} was promoted in {:.2} s, DRBD's handler in it", secondary.name, took.as_secs_f64());
     ensure!(took < WITH_HANDLER, "the other was known to be dead, and the promotion took {took:?}");
     Ok(())
 }
 
 /// How long the promotion of this guest took the agent, DRBD and its handler (`exec-time`, in milliseconds).
-fn promotion(pair: &Pair, guest: &Guest) -> Result<Duration> {
+fn promotion(guest: &Guest) -> Result<Duration> {
     let here = format!("//node_state[@uname='{}']//lrm_rsc_op[@operation='promote']", guest.name);
-    let history = Element::parse(&pair.cluster.tool(&["cibadmin", "--query", "--xpath", &here])?)?;
+    // The other may be starting its cluster at the moment.
+    let history = Element::parse(&guest.text(&["cibadmin", "--query", "--xpath", &here])?)?;
     let of_drbd = |operation: &&Element| operation.get("operation_key").starts_with(&format!("{RESOURCE}_promote"));
     let found = if history.name == "lrm_rsc_op" { vec![&history] } else { history.all("lrm_rsc_op") };
     let promotion = found.into_iter().find(of_drbd).context("Pacemaker has no promotion in its history")?;

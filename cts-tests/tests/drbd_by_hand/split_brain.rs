@@ -90,6 +90,12 @@ fn a_stop_does_not_end_it(n1: &Guest, n2: &Guest) -> Result<()> {
     at_once(n1, "monitor", 190, &refuses, "--delete")?;
     hear(n1, "n2", &told)?;
     at_once(n1, "promote", 1, &["not promoted: SPLIT BRAIN"], "--update=-1000000")?;
+    // Nor is it right after a start, when no monitor has been.
+    forgive(n1)?;
+    expect(n1, "stop", USUAL, 0, &[])?;
+    expect(n1, "start", 60_000, 0, &[])?;
+    assert_eq!(score(n1)?, "--delete", "after a start");
+    at_once(n1, "promote", 1, &["not promoted: SPLIT BRAIN"], "--update=-1000000")?;
     // As it was.
     forgive(n1)?;
     shell(n1, &format!("rm {TOLD} /run/resource-agents/drbd-r0.heard; drbdadm disconnect r0"))?;

@@ -218,6 +218,17 @@ fn rejoin(guest: &Guest, arguments: &[&str], status: i32, words: &[&str]) -> Res
     Ok(())
 }
 
+/// The kernel kills the command at its first call of this kind.
+fn killed_at(guest: &Guest, call: &str, arguments: &[&str]) -> Result<()> {
+    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=SIGKILL:when=1"));
+    let strace = ["strace", "-qq", "-o", "/dev/null", "-e", &trace, "-e", &inject, "hvmail_ha", "rejoin"];
+    let output = guest.command(&[&strace, arguments].concat()).stdin("").within(Duration::from_secs(120)).run()?;
+    println!("{}: rejoin killed at {call}: {:?}\n{}", guest.name, output.code(), output.all());
+    // strace ends like what it traced; a guest's shell calls that 128 and the signal.
+    ensure!([None, Some(137)].contains(&output.code()), "the command was not killed at {call}: {}", output.all());
+    Ok(())
+}
+
 /// With n1 as Primary: each node does its part, what is thrown away has to be named, and is kept where that is said.
 fn the_operator_ends_a_split_brain(rack: &Rack, n1: &Guest, n2: &Guest) -> Result<()> {
     cut(rack)?;
@@ -234,11 +245,22 @@ fn the_operator_ends_a_split_brain(rack: &Rack, n1: &Guest, n2: &Guest) -> Resul
     for guest in [n1, n2] {
         assert_eq!(device(guest, 0)?.map(|one| one.connection), Some("StandAlone".into()));
     }
-    rejoin(n1, &["--throw-away=n2", "--timeout=10"], 2, &["goes on waiting", "hvmail_ha rejoin --throw-away=n2"])?;
-    let copied = ["/root/r0.img has the disk as it was", "r0 is connected again on n2"];
-    rejoin(n2, &["--throw-away=n2", &format!("--copy-to={copy}")], 0, &copied)?;
-    wait_device(n2, 0, "in sync again", |one| one.connection == "Connected" && one.disk == "UpToDate")?;
+    let with_copy = ["--throw-away=n2", &format!("--copy-to={copy}")];
+    // Before the copy has its name, and where the other is waited for. A guest's file system has no files without a name.
+    killed_at(n2, "fsync", &with_copy)?;
+    assert_eq!(device(n2, 0)?.map(|one| one.connection), Some("StandAlone".into()));
+    ensure!(n2.command(&["test", "-e", copy]).run()?.code() == Some(1), "half a copy has the name of one");
+    rejoin(n2, &with_copy, 3, &["/root/r0.img.part is there: a command that was killed has left it"])?;
+    n2.text(&["rm", "/root/r0.img.part"])?;
+    let command = format!("hvmail_ha rejoin {} </dev/null & pid=$!", with_copy.join(" "));
+    let connects = "until test \"$(drbdadm cstate r0)\" = WFConnection; do sleep 0.2; done";
+    shell(n2, &format!("{command}; {connects}; kill -9 $pid; ! wait $pid"))?;
     assert_eq!(block(n2, copy)?, thrown_away);
+    rejoin(n2, &with_copy, 3, &["/root/r0.img is there already", "--without-copy if it is the copy"])?;
+    let waits = ["goes on waiting", "on the other node: hvmail_ha rejoin --throw-away=n2"];
+    rejoin(n2, &["--throw-away=n2", "--without-copy", "--timeout=10"], 2, &waits)?;
+    rejoin(n1, &["--throw-away=n2"], 0, &["r0 is connected again on n1"])?;
+    wait_device(n2, 0, "in sync again", |one| one.connection == "Connected" && one.disk == "UpToDate")?;
     let kept = block(n1, disk)?;
     ensure!(kept != thrown_away && block(n2, disk)? == kept, "n2 has not the data of n1");
     n2.text(&["rm", copy])?;

@@ -27,6 +27,12 @@ pub(super) fn copy(disks: &[PathBuf], to: &Path) -> Result<Vec<PathBuf>> {
         }
         PathBuf::from(name)
     };
+    if let Some(there) = (0..disks.len()).map(target).find(|path| fs::symlink_metadata(path).is_ok()) {
+        bail!(
+            "{} is there already, from an earlier try perhaps: name another file, or say --without-copy if it is the copy",
+            there.display()
+        );
+    }
     let sizes = disks.iter().map(|disk| size(disk)).collect::<Result<Vec<_>>>()?;
     check_room(to, sizes.iter().sum())?;
     let mut made = Vec::new();
@@ -124,9 +130,10 @@ mod tests {
         let made = copy(&disks, &place.0.join("copy")).unwrap();
         assert_eq!(made, [place.0.join("copy-0"), place.0.join("copy-1")]);
         assert!(made.iter().all(|path| fs::read(path).unwrap() == content));
-        // The second is in the way; the first, which would have been made, is not left.
+        // The second is in the way.
         fs::remove_file(&made[0]).unwrap();
-        assert!(copy(&disks, &place.0.join("copy")).is_err());
+        let error = copy(&disks, &place.0.join("copy")).unwrap_err().to_string();
+        assert!(error.contains("copy-1 is there already"), "{error}");
         assert!(!made[0].exists() && fs::read(&made[1]).unwrap() == content);
         assert_eq!(copy(&disks[..1], &place.0.join("single")).unwrap(), [place.0.join("single")]);
     }

@@ -1,6 +1,6 @@
 //! The whole chain of a pair, two DRBD resources with three volumes, file systems, PostgreSQL, addresses and services, in guests
-//! under the configuration that hvmail_ha prints: moved by plan, by the operator's commands, and by a power cut. Nothing of what was
-//! acknowledged may be lost, in the database and on DRBD.
+//! under the configuration that hvmail_ha prints: moved by plan, by the operator's commands, and by a power cut. Nothing of what
+//! was acknowledged may be lost, in the database and on DRBD.
 
 use std::time::Instant;
 

@@ -298,8 +298,8 @@ pub(crate) fn is_elsewhere(facts: &Facts) -> bool {
 }
 
 /// A standby that streams, and not what it should: from another server than the one that says it is the primary, or on
-/// another timeline. That it is the same database the server has seen to itself: a receiver ends
-/// where the system identifiers differ (WalReceiverMain, walreceiver.c).
+/// another timeline. That it is the same database the server has seen to itself: a receiver ends where the system identifiers
+/// differ (WalReceiverMain, walreceiver.c).
 fn elsewhere(facts: &Facts, standby: &Standby) -> Option<String> {
     let (source, told) = (standby.source.as_ref()?, facts.primary.as_ref()?);
     if let (Some(from), Some(at)) = (&source.host, &told.address)

@@ -1,6 +1,6 @@
 //! The whole of a pair in guests, as `hvmail_ha configure` prints it: DRBD, file systems on it, PostgreSQL, the addresses, the
-//! services, each behind the one before; and clients outside. PostgreSQL's data is on each guest's own disk and replicated by streaming, as
-//! GreenArrow has it.
+//! services, each behind the one before; and clients outside. PostgreSQL's data is on each guest's own disk and replicated by
+//! streaming, as GreenArrow has it.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};

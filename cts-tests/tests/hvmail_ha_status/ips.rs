@@ -196,7 +196,7 @@ fn killed_and_pushed_again(pair: &Pair, primary: &Node, long: &str, short: &str)
 }
 
 /// A program's place is taken by a script; the program is REAL.
-fn stand_in(node: &Node, program: &str, script: &str) -> Result<()> {
+pub(crate) fn stand_in(node: &Node, program: &str, script: &str) -> Result<()> {
     let real = format!("{program}.real");
     node.text(&["cp", "-a", program, &real])?;
     node.write_file(program, script.replace("REAL", &real).replace("GO_ON", GO_ON), 0o755, Owner::Root)

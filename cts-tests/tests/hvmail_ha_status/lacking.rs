@@ -8,11 +8,11 @@ use anyhow::{Result, ensure};
 use cts_tests::cluster::SETTLE;
 use cts_tests::greenarrow_pair::Pair;
 use cts_tests::installed::PROVIDER_DIRECTORY;
-use cts_tests::node::{Node, Owner};
+use cts_tests::node::Node;
 use cts_tests::{process, wait};
 use nix::sys::signal::Signal;
 
-use super::{CRITICAL, OK, WARNING, comes, ends, status};
+use super::{CRITICAL, OK, WARNING, comes, ends, ips, status};
 
 /// The Primary is gone, and has rows that this node lacks: not thrown away but by an operator who says so.
 pub(crate) fn the_primary_has_more(pair: &Pair) -> Result<()> {
@@ -62,14 +62,7 @@ fn given_back(pair: &Pair, node: &Node) -> Result<()> {
     let lacks = || -> Result<bool> { Ok(node.run(&word(node))?.code() == Some(0)) };
     let agent = format!("{PROVIDER_DIRECTORY}/postgresql");
     let stand_in = |program: &str, case: &str| {
-        let real = format!("{program}.real");
-        node.text(&["cp", "-a", program, &real])?;
-        node.write_file(
-            program,
-            format!("#!/bin/sh\ncase \" $* \" in {case} esac\nexec {real} \"$@\"\n"),
-            0o755,
-            Owner::Root,
-        )
+        ips::stand_in(node, program, &format!("#!/bin/sh\ncase \" $* \" in {case} esac\nexec REAL \"$@\"\n"))
     };
     let usual = |program: &str| node.text(&["mv", &format!("{program}.real"), program]).map(drop);
     stand_in(&agent, "*\" promote \"*) echo 'ocf-exit-reason:the rig refuses' >&2; exit 1 ;;")?;

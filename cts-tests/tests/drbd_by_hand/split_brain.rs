@@ -254,7 +254,8 @@ fn the_operator_ends_a_split_brain(rack: &Rack, n1: &Guest, n2: &Guest) -> Resul
     n2.text(&["rm", "/root/r0.img.part"])?;
     let command = format!("hvmail_ha rejoin {} </dev/null & pid=$!", with_copy.join(" "));
     let connects = "until test \"$(drbdadm cstate r0)\" = WFConnection; do sleep 0.2; done";
-    shell(n2, &format!("{command}; {connects}; kill -9 $pid; ! wait $pid"))?;
+    let said = shell(n2, &format!("{command}; {connects}; kill -9 $pid; ! wait $pid"))?;
+    ensure!(said.contains("/root/r0.img has the disk as it was"), "{said}");
     assert_eq!(block(n2, copy)?, thrown_away);
     rejoin(n2, &with_copy, 3, &["/root/r0.img is there already", "--without-copy if it is the copy"])?;
     let waits = ["goes on waiting", "on the other node: hvmail_ha rejoin --throw-away=n2"];
